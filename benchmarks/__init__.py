@@ -1,0 +1,1 @@
+"""What dedupstore costs, measured: kernels, whole verbs, and other programs beside it."""
