@@ -1,0 +1,6 @@
+"""What every test shares: a Hypothesis profile for busy machines."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dedupstore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dedupstore")
