@@ -223,6 +223,9 @@ def _check_key(key: bytes) -> None:
         raise ValueError(f"a key is {c.KEY_SIZE} bytes")
 
 
+_REFUSED, _NO_ROOM = -1, -2
+
+
 class DirectCipher:
     """A `Cipher` by libsodium's own functions on the caller's buffers: no copies."""
 
@@ -248,41 +251,55 @@ class DirectCipher:
         self, out: Buffer, offset: int, plain: Source, *, ad: bytes, number: int, key: bytes
     ) -> int:
         """See `Cipher.seal_into`."""
-        view = self._view
-        target = view(self._bytes, out, True)  # True: refuse what is not writable
-        source = view(self._bytes, plain)  # counts bytes, whatever the items of a memoryview
-        length = len(source)
-        size = length + self.tag_size
-        if offset < 0 or offset + size > len(target):
-            raise _does_not_fit(size, offset, len(target))
-        if len(key) != 32 or type(key) is not bytes:
+        if len(key) != c.KEY_SIZE or type(key) is not bytes:
             _check_key(key)
-        nonce = number.to_bytes(self.nonce_size, "little")
-        null = self._null
-        if self._encrypt(target + offset, null, source, length, ad, len(ad), null, nonce, key) != 0:
-            raise IntegrityError(f"{self.name} could not seal {length} bytes; repeat the run")
+        size = self._seal(out, offset, plain, ad, number.to_bytes(self.nonce_size, "little"), key)
+        if size < 0:
+            raise self._why_not(size, out, offset, memoryview(plain).nbytes + self.tag_size)
         return size
 
     def open_into(
         self, out: Buffer, offset: int, sealed: Source, *, ad: bytes, number: int, key: bytes
     ) -> int:
         """See `Cipher.open_into`."""
-        view = self._view
+        if len(key) != c.KEY_SIZE or type(key) is not bytes:
+            _check_key(key)
+        size = self._open(out, offset, sealed, ad, number.to_bytes(self.nonce_size, "little"), key)
+        if size < 0:
+            raise self._why_not(size, out, offset, memoryview(sealed).nbytes - self.tag_size)
+        return size
+
+    # The two below raise nothing: an error keeps the frame it was raised in, and a frame that holds
+    # cffi's views of buffers in a reference cycle has crashed CPython 3.11's garbage collector.
+
+    def _seal(self, out: Buffer, offset: int, plain: Source, ad: bytes, nonce: bytes, key: bytes) -> int:
+        view, null = self._view, self._null
         target = view(self._bytes, out, True)  # True: refuse what is not writable
+        source = view(self._bytes, plain)  # counts bytes, whatever the items of a memoryview
+        length = len(source)
+        size = length + self.tag_size
+        if offset < 0 or offset + size > len(target):
+            return _NO_ROOM
+        failed = self._encrypt(target + offset, null, source, length, ad, len(ad), null, nonce, key)
+        return _REFUSED if failed else size
+
+    def _open(self, out: Buffer, offset: int, sealed: Source, ad: bytes, nonce: bytes, key: bytes) -> int:
+        view, null = self._view, self._null
+        target = view(self._bytes, out, True)
         source = view(self._bytes, sealed)
         length = len(source)
         size = length - self.tag_size
         if size < 0:
-            raise _refused(self.name)
+            return _REFUSED
         if offset < 0 or offset + size > len(target):
-            raise _does_not_fit(size, offset, len(target))
-        if len(key) != 32 or type(key) is not bytes:
-            _check_key(key)
-        nonce = number.to_bytes(self.nonce_size, "little")
-        null = self._null
-        if self._decrypt(target + offset, null, null, source, length, ad, len(ad), nonce, key) != 0:
-            raise _refused(self.name)
-        return size
+            return _NO_ROOM
+        failed = self._decrypt(target + offset, null, null, source, length, ad, len(ad), nonce, key)
+        return _REFUSED if failed else size
+
+    def _why_not(self, status: int, out: Buffer, offset: int, size: int) -> Exception:
+        if status == _NO_ROOM:
+            return _does_not_fit(size, offset, memoryview(out).nbytes)
+        return _refused(self.name)
 
     def seal(self, plain: Source, *, ad: bytes, number: int, key: bytes) -> bytes:
         """See `Cipher.seal`."""

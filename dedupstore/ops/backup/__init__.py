@@ -1,0 +1,1 @@
+"""Backing up: source and repository → snapshot."""

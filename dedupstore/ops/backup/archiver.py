@@ -1,0 +1,148 @@
+"""The verb: walk a source, store what is new, commit a snapshot."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from dedupstore.clock import Clock
+from dedupstore.findings import Finding
+from dedupstore.format.codec import Compression
+from dedupstore.ids import SnapshotId
+from dedupstore.model import Snapshot, Statistics
+from dedupstore.ops.backup.past import Past
+from dedupstore.ops.backup.sink import DrySink, Sink
+from dedupstore.ops.backup.walk import Walk
+from dedupstore.progress import Reporter
+from dedupstore.repository.repository import Repository
+from dedupstore.sources.base import Source
+
+WORKERS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """What a run is told beside its source."""
+
+    host: str
+    user: str
+    tags: frozenset[str] = frozenset()
+    name: str = ""
+    compression: Compression | None = None
+    """``None``: the repository's own default."""
+    time: datetime | None = None
+    """``None``: when the run began."""
+    dry_run: bool = False
+    workers: int = 0
+    """Threads that hash, compress and seal; 0: one for each processor, at most `WORKERS_MAX`."""
+    program: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What came of it. ``snapshot_id`` is ``None`` after a dry run."""
+
+    snapshot_id: SnapshotId | None
+    snapshot: Snapshot
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    repo: Repository
+    source: Source
+    options: BackupOptions
+    report: Reporter
+    clock: Clock
+    past: Past
+    sequence: int
+    began: datetime
+    ticks: float
+
+    def walk(self, sink: Sink) -> tuple[Walk, Snapshot]:
+        """Walk the source into ``sink`` and describe the snapshot it gives."""
+        options = self.options
+        workers = options.workers or min(os.cpu_count() or 1, WORKERS_MAX)
+        walk = Walk(self.repo, self.source, sink, self.past, workers, self.report, self.clock)
+        root, summary = walk.run()
+        counters, parent = sink.counters, self.past.snapshot
+        statistics = Statistics(
+            files_new=walk.files_new,
+            files_changed=walk.files_changed,
+            files_unchanged=max(0, summary.files - walk.files_new - walk.files_changed),
+            files_failed=walk.files_failed,
+            files=summary.files,
+            bytes=summary.bytes,
+            bytes_new=counters.bytes_new,
+            stored_bytes=counters.stored_bytes,
+            chunks_new=counters.chunks_new,
+            seconds=self.clock.monotonic() - self.ticks,
+        )
+        snapshot = Snapshot(
+            root=root,
+            time=options.time or self.began,
+            host=options.host,
+            user=options.user,
+            source=self.source.spec,
+            parent=self.past.parent,
+            tags=options.tags,
+            sequence=self.sequence,
+            statistics=statistics,
+            users=_names(walk.uids, self.source.user_name, parent.users if parent else {}),
+            groups=_names(walk.gids, self.source.group_name, parent.groups if parent else {}),
+            name=options.name,
+            program=options.program,
+        )
+        return walk, snapshot
+
+
+def back_up(
+    repo: Repository, source: Source, options: BackupOptions, report: Reporter, clock: Clock
+) -> BackupResult:
+    """Back a source up.
+
+    Durability: on return the snapshot is committed and durable. Interrupted at any point, the repository
+    is valid as it was, and packs already stored are found by the next run. Raises `SourceError` if there
+    is nothing at all to back up or an all-or-nothing source failed, `SessionFenced`, and what the store
+    raises.
+    """
+    began, ticks = clock.now(), clock.monotonic()
+    repo.sync()
+    snapshots = repo.snapshots()
+    past = Past(repo, source, snapshots, host=options.host)
+    sequence = 1 + max((snapshot.sequence for _, snapshot in snapshots), default=0)
+    run = _Run(repo, source, options, report, clock, past, sequence, began, ticks)
+    report.started("snapshot", None, None)
+    compression = options.compression or Compression.parse(repo.config.compression)
+    try:
+        if options.dry_run:
+            walk, snapshot = run.walk(DrySink(repo.index, repo.keychain, compression))
+            return BackupResult(None, snapshot, tuple(walk.findings))
+        past.begin()
+        with repo.writing(compression) as session:
+            walk, snapshot = run.walk(session)
+            session.finish()
+            snapshot = _measured(snapshot, session.counters.stored_bytes, clock.monotonic() - ticks)
+            identifier = session.commit(snapshot)
+        past.commit(identifier)
+        return BackupResult(identifier, snapshot, tuple(walk.findings))
+    finally:
+        past.abort()
+        source.close()
+
+
+def _measured(snapshot: Snapshot, stored: int, seconds: float) -> Snapshot:
+    """Put in what is known only once the packs are closed."""
+    return replace(snapshot, statistics=replace(snapshot.statistics, stored_bytes=stored, seconds=seconds))
+
+
+def _names(
+    ids: Iterable[int], name_of: Callable[[int], bytes | None], before: Mapping[int, bytes]
+) -> dict[int, bytes]:
+    """Return the names of numeric owners: those seen now, and those of what was taken over unseen."""
+    names = dict(before)
+    for number in ids:
+        name = name_of(number)
+        if name is not None:
+            names[number] = name
+    return names

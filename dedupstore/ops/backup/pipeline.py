@@ -1,0 +1,251 @@
+"""Bytes of files → chunks → records: one reading thread, several that hash, compress and seal.
+
+The reader fills large buffers, many small files or part of one big file in each, and cuts them. A worker
+takes a whole buffer at a time, so threads meet once per 4 MiB and not once per chunk. Chunks that the repository
+lacks are compressed together up to the record size, in path order.
+
+Memory: `BUFFERS_PER_WORKER` buffers of `BUFFER` bytes a worker, and two; nothing grows with a file's size
+but the 36 bytes of each chunk in `Parts` until its folder is built.
+"""
+
+import mmap
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from dedupstore.chunker.base import Chunker
+from dedupstore.format.codec import Compression, Compressor
+from dedupstore.format.crypto import chunk_id
+from dedupstore.ids import HOLE, ChunkId
+from dedupstore.model import Data, Member, Node
+from dedupstore.repository.buffers import BufferPool
+from dedupstore.sources.base import Folder, Item, Stream
+
+BUFFER = 4 * 1024 * 1024
+BUFFERS_PER_WORKER = 2
+WHOLE_MAX = 1024 * 1024
+"""Files up to this size are read in one call into what room a buffer has left."""
+
+
+class ChunkSink(Protocol):
+    """Where chunks go: a write session, or something that only counts."""
+
+    def claim(self, ids: Sequence[ChunkId]) -> list[bool]:
+        """Say which of these the caller must add."""
+        ...
+
+    def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:
+        """Store a record."""
+        ...
+
+
+class Batch:
+    """A buffer on its way: pieces are ``(start, end)`` of chunks in it, ids come from a worker."""
+
+    __slots__ = ("buffer", "done", "ids", "pieces", "used", "view")
+
+    def __init__(self, buffer: mmap.mmap) -> None:
+        self.buffer = buffer
+        self.view = memoryview(buffer)
+        self.used = 0
+        self.pieces: list[tuple[int, int]] = []
+        self.ids: list[ChunkId] = []
+        self.done = False
+
+
+Part: TypeAlias = tuple[Batch, int, int] | int
+"""Pieces ``[first, last)`` of a batch, or a hole of so many bytes."""
+Parts: TypeAlias = list[Part]
+
+
+def is_done(parts: Parts) -> bool:
+    """Say whether every id in ``parts`` is known. Batches end in any order, so all are asked."""
+    return all(isinstance(part, int) or part[0].done for part in parts)
+
+
+def entries_of(parts: Parts) -> list[tuple[ChunkId, int]]:
+    """Return the content entries that ``parts`` became; all must be done."""
+    entries: list[tuple[ChunkId, int]] = []
+    for part in parts:
+        if isinstance(part, int):
+            entries.append((HOLE, part))
+        else:
+            batch, first, last = part
+            pieces = batch.pieces
+            entries.extend((batch.ids[n], pieces[n][1] - pieces[n][0]) for n in range(first, last))
+    return entries
+
+
+class Pipeline:
+    """Feeds files to the workers. `whole`, `stream`, `submit` and `close` belong to one thread."""
+
+    def __init__(
+        self,
+        sink: ChunkSink,
+        chunker: Chunker,
+        id_key: bytes,
+        compression: Compression,
+        record_size: int,
+        workers: int,
+    ) -> None:
+        self._sink = sink
+        self._chunker = chunker
+        self._min_size = chunker.params.min_size
+        self._max_size = chunker.params.max_size
+        self._id_key = id_key
+        self._compression = compression
+        self._record_size = record_size
+        self._pool = BufferPool(BUFFER, workers * BUFFERS_PER_WORKER + 2)
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._batch: Batch | None = None
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._work, name=f"chunks-{n}", daemon=True) for n in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def whole(self, folder: Folder, item: Item) -> tuple[Node, Parts] | None:
+        """Read a small file in one go; ``None`` if it has outgrown that and must be streamed."""
+        batch = self._room(item.size + 1)
+        start = batch.used
+        node, size = folder.read(item, batch.view[start:])
+        if size < 0:
+            return None
+        if not size:
+            return node, []
+        first = len(batch.pieces)
+        if size <= self._min_size:
+            batch.pieces.append((start, start + size))
+        else:
+            self._cut(batch, start, start + size, final=True)
+        batch.used = start + size
+        return node, [(batch, first, len(batch.pieces))]
+
+    def stream(self, stream: Stream) -> Parts:
+        """Read a file of any size, piece by piece, holes told apart from data."""
+        parts: Parts = []
+        batch = self._room(self._max_size)
+        start = batch.used  # where the unfinished chunk begins
+        while True:
+            if batch.used == BUFFER:
+                batch, start = self._turn(batch, start, parts)
+            size = stream.read_next(batch.view[batch.used :])
+            if size > 0:
+                batch.used += size
+                continue
+            self._take(batch, start, parts, final=True)
+            start = batch.used
+            if size == 0:
+                return parts
+            parts.append(-size)
+
+    def submit(self) -> None:
+        """Hand the buffer in hand to the workers, if there is anything in it."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        if batch.pieces:
+            self._queue.put(batch)
+        else:
+            self._pool.give(batch.buffer)
+
+    def wait(self, parts: Parts) -> None:
+        """Wait until ``parts`` are done; raises what went wrong in a worker."""
+        with self._changed:
+            while not is_done(parts) and self._error is None:
+                self._changed.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what went wrong in a worker, if anything did."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Finish what was submitted and end the threads. Raises nothing: see `check`."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _room(self, size: int) -> Batch:
+        """Return a batch with that much room left."""
+        if self._batch is not None and BUFFER - self._batch.used < size:
+            self.submit()
+        if self._batch is None:
+            self.check()
+            self._batch = Batch(self._pool.take())
+        return self._batch
+
+    def _turn(self, batch: Batch, start: int, parts: Parts) -> tuple[Batch, int]:
+        """Cut a full buffer, pass it on, and begin the next one with the unfinished chunk."""
+        end = self._take(batch, start, parts, final=False)
+        tail = bytes(batch.view[end : batch.used])
+        batch.used = end
+        self.submit()
+        fresh = self._room(len(tail))
+        fresh.view[: len(tail)] = tail
+        fresh.used = len(tail)
+        return fresh, 0
+
+    def _take(self, batch: Batch, start: int, parts: Parts, *, final: bool) -> int:
+        """Cut ``[start, used)`` into pieces and note them; return where the last whole chunk ends."""
+        first = len(batch.pieces)
+        end = self._cut(batch, start, batch.used, final=final) if batch.used > start else start
+        if len(batch.pieces) > first:
+            parts.append((batch, first, len(batch.pieces)))
+        return end
+
+    def _cut(self, batch: Batch, start: int, end: int, *, final: bool) -> int:
+        last = start
+        for cut in self._chunker.cuts(batch.view[start:end], final):
+            batch.pieces.append((last, start + cut))
+            last = start + cut
+        return last
+
+    def _work(self) -> None:
+        compressor = Compressor(self._compression)
+        while (batch := self._queue.get()) is not None:
+            try:
+                if self._error is None:
+                    self._process(batch, compressor)
+            except BaseException as error:  # noqa: BLE001 - handed to the reading thread
+                self._error = self._error or error
+                self._pool.stop()
+            with self._changed:
+                batch.done = True
+                self._changed.notify_all()
+            batch.view.release()
+            self._pool.give(batch.buffer)
+
+    def _process(self, batch: Batch, compressor: Compressor) -> None:
+        view, key = batch.view, self._id_key
+        batch.ids = ids = [chunk_id(key, view[start:end]) for start, end in batch.pieces]
+        group: list[int] = []
+        size = 0
+        for number, mine in enumerate(self._sink.claim(ids)):
+            if not mine:
+                continue
+            start, end = batch.pieces[number]
+            if group and size + end - start > self._record_size:
+                self._record(batch, group, size, compressor)
+                group, size = [], 0
+            group.append(number)
+            size += end - start
+        if group:
+            self._record(batch, group, size, compressor)
+
+    def _record(self, batch: Batch, group: list[int], size: int, compressor: Compressor) -> None:
+        pieces, ids = batch.pieces, batch.ids
+        start, end = pieces[group[0]][0], pieces[group[-1]][1]
+        if end - start == size:
+            plain: Data = batch.view[start:end]
+        else:  # known chunks lay between
+            plain = b"".join([batch.view[pieces[n][0] : pieces[n][1]] for n in group])
+        members = [Member(ids[n], pieces[n][1] - pieces[n][0]) for n in group]
+        codec, packed = compressor.compress(plain)
+        self._sink.add(codec, packed, size, members)

@@ -1,0 +1,262 @@
+"""The walk over a source: every folder and entry, read if new, queued for the tree in path order.
+
+One thread walks, reads and builds the tree; `pipeline` threads do the rest. A folder whose listing is what it
+was in the last snapshot costs one comparison; a file whose stat record is what it was is not read.
+That is trusted only while the snapshot it was learnt from still exists.
+
+Memory: the pipeline's buffers, the write session's packs, the listings of the folders from the root to the
+present one (about 100 bytes an entry), and at most `WAITING_MAX` entries whose ids are not there yet.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from dedupstore.chunker.base import Params, make_chunker
+from dedupstore.clock import Clock
+from dedupstore.errors import SourceChanged, SourceError
+from dedupstore.findings import Finding, printable
+from dedupstore.format.tree import PageSplitter
+from dedupstore.ids import ChunkId, TreeId
+from dedupstore.model import Node, NodeKind, Summary
+from dedupstore.ops.backup.frames import Assembly, Frame, with_subtree
+from dedupstore.ops.backup.past import NOTHING, RACY, Past, Previous
+from dedupstore.ops.backup.pipeline import WHOLE_MAX, Parts, Pipeline
+from dedupstore.ops.backup.sink import Sink
+from dedupstore.progress import Reporter
+from dedupstore.repository.repository import Repository
+from dedupstore.sources.base import Folder, Item, Source
+from dedupstore.sources.segments import blank
+
+WAITING_MAX = 20_000
+REPORT_FOLDERS = 64
+
+
+class Walk:
+    """One run over one source into one sink. Used once, by one thread."""
+
+    def __init__(
+        self,
+        repo: Repository,
+        source: Source,
+        sink: Sink,
+        past: Past,
+        workers: int,
+        report: Reporter,
+        clock: Clock,
+    ) -> None:
+        self._source = source
+        self._past = past
+        self._report = report
+        config, keys = repo.config, repo.keychain.current
+        self._pipeline = Pipeline(
+            sink,
+            make_chunker(keys.chunker, Params(*config.chunker)),
+            keys.id_data,
+            sink.compression,
+            config.record_size,
+            workers,
+        )
+        self._assembly = Assembly(
+            repo.load_page, sink.save_page, PageSplitter(keys.names), self._remember, sink.reuse
+        )
+        self._racy_from = int(clock.now().timestamp() * 1e9) - RACY
+        self.findings: list[Finding] = []
+        self.files_new = 0
+        self.files_changed = 0
+        self.files_failed = 0
+        self.uids: set[int] = set()
+        self.gids: set[int] = set()
+        self._items = 0
+        self._bytes = 0
+
+    def run(self) -> tuple[TreeId, Summary]:
+        """Walk everything; return the root. Raises what the sink or an all-or-nothing source raises."""
+        try:
+            self._walk()
+            self._pipeline.submit()
+        finally:
+            self._pipeline.close()
+        self._pipeline.check()
+        self._assembly.drain()
+        self._tell()
+        root = self._assembly.root
+        if root is None:
+            raise SourceError("nothing was found to back up; check the paths")
+        return root
+
+    def _walk(self) -> None:
+        top = self._source.top()
+        for path, error in self._source.absent:
+            self._failed(printable(path), error)
+        root = self._enter(top, Node(name=b"", kind=NodeKind.DIR), None, trusted=self._past.valid)
+        stack = [(root, self._steps(root))]
+        entered = 0
+        while stack:
+            frame, steps = stack[-1]
+            child = next(steps, None)
+            if child is None:
+                stack.pop()
+                frame.unstable |= frame.folder.unstable
+                frame.folder.close()
+                self._assembly.push_leave(frame)
+                self._drain()
+            else:
+                stack.append((child, self._steps(child)))
+                entered += 1
+                if entered % REPORT_FOLDERS == 0:
+                    self._tell()
+
+    def _enter(self, folder: Folder, node: Node, parent: Frame | None, *, trusted: bool) -> Frame:
+        """Look at a folder and decide whether it is as it was."""
+        try:
+            listing = folder.listing()
+        except SourceError as error:
+            self._failed(printable(folder.path), error)
+            return Frame(folder, node, parent, (), None, same=False, unlisted=True)
+        head = self._past.same(folder.key, listing) if trusted else None
+        if head is not None:
+            known = TreeId(ChunkId(head.subtree)), head.summary
+            return Frame(folder, node, parent, listing, known, same=True, names=list(head.folders))
+        return Frame(folder, node, parent, listing, None, same=False, trusted=trusted)
+
+    def _steps(self, frame: Frame) -> Iterator[Frame]:
+        """Yield the folders to enter below ``frame``; between them, queue its other entries."""
+        return self._steps_same(frame) if frame.same else self._steps_open(frame)
+
+    def _steps_same(self, frame: Frame) -> Iterator[Frame]:
+        if not frame.names:
+            return
+        folder = frame.folder
+        for segment in frame.listing:
+            for item in folder.folders(segment):
+                if folder.descends(item):
+                    # Its own entry is in the old page; only its name and what is below matter here.
+                    node = Node(name=item.name, kind=NodeKind.DIR)
+                    yield self._enter(folder.folder(item), node, frame, trusted=True)
+
+    def _steps_open(self, frame: Frame) -> Iterator[Frame]:
+        folder = frame.folder
+        previous = self._past.previous(folder.key) if frame.trusted else NOTHING
+        if previous.known is not None:
+            frame.known = previous.known
+        for segment in frame.listing:
+            for item in folder.items(segment):
+                if stat.S_ISDIR(item.mode):
+                    child = self._folder_entry(frame, item, previous)
+                    if child is not None:
+                        yield child
+                else:
+                    self._entry(frame, item, previous)
+                    if self._assembly.waiting > WAITING_MAX:
+                        self._drain(wait=True)
+
+    def _folder_entry(self, frame: Frame, item: Item, previous: Previous) -> Frame | None:
+        node = self._node(frame, item)
+        if node is None:
+            return None
+        folder = frame.folder
+        if not folder.descends(item):
+            top, summary = self._assembly.empty_folder()
+            self._assembly.push_node(frame, with_subtree(node, top, summary), [])
+            return None
+        frame.names.append(item.name)
+        return self._enter(folder.folder(item), node, frame, trusted=item.name in previous.folders)
+
+    def _entry(self, frame: Frame, item: Item, previous: Previous) -> None:
+        """Queue one entry that is not a folder, reading it if it is new."""
+        old, before = previous.find(item)
+        if item.ctime >= self._racy_from:
+            frame.unstable.add(item.name)
+        if old is not None:
+            self._assembly.push_node(frame, old, [])
+            self._items += 1
+            self._bytes += old.size
+            return
+        if stat.S_ISREG(item.mode):
+            self._file(frame, item, changed=before)
+        else:
+            node = self._node(frame, item)
+            if node is not None:
+                self._assembly.push_node(frame, node, [])
+                self._count(node, changed=before)
+
+    def _file(self, frame: Frame, item: Item, *, changed: bool) -> None:
+        try:
+            node, parts = self._content(frame.folder, item)
+        except SourceError as error:
+            self._lost(frame, item.name, error)
+            return
+        if item.name in frame.folder.unstable:
+            self._torn(frame, item.name)
+        self._assembly.push_node(frame, node, parts)
+        self._count(node, changed=changed)
+
+    def _content(self, folder: Folder, item: Item) -> tuple[Node, Parts]:
+        if 0 <= item.size <= WHOLE_MAX:
+            whole = self._pipeline.whole(folder, item)
+            if whole is not None:
+                return whole
+        stream = folder.open(item)
+        try:
+            parts = self._pipeline.stream(stream)
+            return stream.finish(), parts
+        finally:
+            stream.close()
+
+    def _node(self, frame: Frame, item: Item) -> Node | None:
+        try:
+            return frame.folder.node(item)
+        except SourceError as error:
+            self._lost(frame, item.name, error)
+            return None
+
+    def _count(self, node: Node, *, changed: bool) -> None:
+        self.uids.add(node.uid)
+        self.gids.add(node.gid)
+        if changed:
+            self.files_changed += 1
+        else:
+            self.files_new += 1
+        self._items += 1
+        self._bytes += node.size
+
+    def _lost(self, frame: Frame, name: bytes, error: SourceError) -> None:
+        frame.unstable.add(name)
+        self._failed(printable(os.path.join(frame.folder.path, name)), error)
+
+    def _failed(self, where: str, error: SourceError) -> None:
+        if self._source.all_or_nothing:
+            raise error
+        self.files_failed += 1
+        self._found(where, error)
+
+    def _torn(self, frame: Frame, name: bytes) -> None:
+        frame.unstable.add(name)
+        where = printable(os.path.join(frame.folder.path, name))
+        self._found(where, SourceChanged(f"{where} changed while it was read; its copy may mix two states"))
+
+    def _found(self, where: str, error: SourceError) -> None:
+        self.findings.append(Finding(where, error))
+        self._report.finding(where, error)
+
+    def _remember(self, frame: Frame, top: TreeId, summary: Summary) -> None:
+        """Note a built folder for the next run, so that nothing doubtful looks unchanged in it."""
+        if frame.unlisted:
+            return
+        listing = frame.listing
+        if frame.unstable:
+            listing = tuple(blank(segment, frame.unstable) for segment in listing)
+        self._past.put(frame.folder.key, top, summary, frame.names, listing)
+
+    def _drain(self, *, wait: bool = False) -> None:
+        self._assembly.drain()
+        while self._assembly.waiting > WAITING_MAX or (wait and self._assembly.waiting):
+            self._pipeline.submit()
+            self._pipeline.wait(self._assembly.head)
+            self._assembly.drain()
+
+    def _tell(self) -> None:
+        if self._items or self._bytes:
+            self._report.advanced(self._items, self._bytes)
+            self._items = self._bytes = 0

@@ -1,0 +1,1 @@
+"""Restoring: snapshot → files in a folder."""

@@ -1,0 +1,1 @@
+"""Verifying that everything that was promised is still there, and right."""
