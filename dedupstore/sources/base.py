@@ -1,0 +1,182 @@
+"""What a source is: a tree of folders that the archiver walks and reads, whatever lies behind it.
+
+The archiver goes depth first, in byte order of names, with a stack of its own. It asks a folder for
+its `Listing` first: opaque bytes that are equal exactly when nothing it could see has changed, so
+an unchanged folder costs one comparison. Only a listing that differs is taken apart into `Item`.
+
+Errors: whatever can not be read raises `SourceError` (or `SourceVanished`, `SourceChanged`) naming
+the path; the source stays usable and the archiver decides whether to go on.
+
+Threads: any method of a folder may be called from any thread, and several at once; a `Stream`
+belongs to one thread at a time. Memory: a listing costs about 100 bytes an entry, everything else
+is bounded by a segment or by the caller's buffer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from dedupstore.errors import SourceError
+from dedupstore.model import Node, SourceSpec
+
+SEGMENT_ENTRIES = 4096
+"""Most entries in one segment of a listing."""
+
+Listing: TypeAlias = tuple[bytes, ...]
+"""A folder's entries as segments in byte order of names; layout in ``segments.py``."""
+
+
+class Item(NamedTuple):
+    """One entry of a folder as its listing tells it."""
+
+    name: bytes
+    record: bytes
+    """The fixed-size stat record: equal bytes, unchanged entry."""
+    mode: int
+    """``st_mode`` with its type bits; 0 if the entry could not be looked at (`Folder.node` raises)."""
+    nlink: int
+    uid: int
+    gid: int
+    dev: int
+    ino: int
+    size: int
+    """Bytes; -1 if not known before reading (a command's output)."""
+    mtime: int
+    """Nanoseconds since 1970."""
+    ctime: int
+    """Nanoseconds since 1970."""
+    rdev: int
+    """Devices: number as the kernel gives it; 0 otherwise (or the errno, where ``mode`` is 0)."""
+
+
+class Stream(Protocol):
+    """One open file, read from front to end. Close it in every case."""
+
+    @property
+    def changed(self) -> bool:
+        """After `finish`: whether it changed while it was read, so that the bytes may be a mixture."""
+        ...
+
+    def read_next(self, view: memoryview) -> int:
+        """Read on.
+
+        Returns n > 0: n bytes were put at the start of ``view`` (perhaps fewer than fit);
+        n < 0: a hole of -n bytes, any length, comes next and is passed over; 0: the end.
+        Raises `SourceError`.
+        """
+        ...
+
+    def finish(self) -> Node:
+        """Return the node after the end was reached: metadata as of now, size as it was read."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back; a second call does nothing."""
+        ...
+
+
+class Folder(Protocol):
+    """One folder of a source. Close it when its entries, and the folders below it, are done."""
+
+    @property
+    def path(self) -> bytes:
+        """Absolute path, for messages; built on every call."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """BLAKE2b-128 of `path`: names this folder in the stat cache."""
+        ...
+
+    @property
+    def unstable(self) -> set[bytes]:
+        """Names of files that changed while they were read; what is cached of them must not be trusted."""
+        ...
+
+    def listing(self) -> Listing:
+        """Look at the folder now: every entry, before any exclusion. Raises `SourceError`."""
+        ...
+
+    def items(self, segment: bytes) -> list[Item]:
+        """Take one segment of this folder's listing apart and leave out what is excluded."""
+        ...
+
+    def folders(self, segment: bytes) -> list[Item]:
+        """Return only the folders among `items`: cheaper where nothing else is wanted."""
+        ...
+
+    def node(self, item: Item) -> Node:
+        """Return the whole node of an entry that is not a regular file; content and subtree are empty.
+
+        Raises `SourceError` if it can not be looked at, `SourceVanished` if it is gone.
+        """
+        ...
+
+    def read(self, item: Item, into: memoryview) -> tuple[Node, int]:
+        """Read a whole regular file in one go; returns its node and how many bytes are in ``into``.
+
+        -1 bytes: it does not fit (or its size is not known), use `open`; the node then has no meaning.
+        The metadata is of the moment after the last byte. A file that changed meanwhile is read once
+        more; if it changed again its name goes to `unstable` and the bytes last read are returned.
+        Raises `SourceError`, `SourceVanished`, `SourceChanged` (it is no regular file any more).
+        """
+        ...
+
+    def open(self, item: Item) -> Stream:
+        """Open a regular file of any size; raises as `read` does."""
+        ...
+
+    def folder(self, item: Item) -> "Folder":
+        """Return the folder behind an item; it is opened when it is first listed."""
+        ...
+
+    def descends(self, item: Item) -> bool:
+        """Whether to go into this folder; if not it is stored empty (a mount point left out)."""
+        ...
+
+    def close(self) -> None:
+        """Give the folder back; a second call does nothing. Reads under way in other threads end well."""
+        ...
+
+
+class Source(Protocol):
+    """A tree to be backed up."""
+
+    @property
+    def spec(self) -> SourceSpec:
+        """What is backed up, in words that a later run can compare."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes: hash of the kind, the paths and every option that decides what is included."""
+        ...
+
+    @property
+    def all_or_nothing(self) -> bool:
+        """Whether any `SourceError` must end the run without a snapshot (a command that failed)."""
+        ...
+
+    @property
+    def absent(self) -> Sequence[tuple[bytes, SourceError]]:
+        """After `top`: source paths that are not there, each with its error."""
+        ...
+
+    def top(self) -> Folder:
+        """Return the folder ``/``, which holds only what leads to the source paths, down to them.
+
+        Raises `SourceError` if none of the source paths is there, `UsageError` if they contradict
+        each other.
+        """
+        ...
+
+    def user_name(self, uid: int) -> bytes | None:
+        """Name of a numeric owner, if it has one; remembered."""
+        ...
+
+    def group_name(self, gid: int) -> bytes | None:
+        """Name of a numeric group, if it has one; remembered."""
+        ...
+
+    def close(self) -> None:
+        """Give back whatever is still open; a second call does nothing."""
+        ...

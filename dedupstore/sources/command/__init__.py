@@ -1,0 +1,1 @@
+"""Standard input or a command's output as a source of one stream."""

@@ -1,0 +1,1 @@
+"""Files of this machine, with all that a file system keeps about them."""
