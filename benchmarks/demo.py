@@ -35,7 +35,8 @@ def main() -> int:
     def dstore(*arguments: str) -> float:
         print("$ dstore " + " ".join(arguments), flush=True)
         began = time.monotonic()
-        code = subprocess.run([str(Path(sys.executable).with_name("dstore")), *arguments], env=environment).returncode
+        command = str(Path(sys.executable).with_name("dstore"))
+        code = subprocess.run([command, *arguments], env=environment, check=False).returncode
         took = time.monotonic() - began
         print(f"  [exit {code}, {took:.2f} s]\n", flush=True)
         if code:
@@ -61,7 +62,10 @@ def main() -> int:
     dstore("verify", "--data")
     dstore("stats")
     print(f"First snapshot {first:.2f} s, second {second:.2f} s (each with 0.4 s to stretch the passphrase).")
-    print(f"To go on: DSTORE_REPO={environment['DSTORE_REPO']} DSTORE_PASSWORD='correct horse battery staple' ./dev dstore --help")
+    print("To go on, with ./dev dstore --help:")
+    print(
+        f"  export DSTORE_REPO={environment['DSTORE_REPO']} DSTORE_PASSWORD='{environment['DSTORE_PASSWORD']}'"
+    )
     return 0 if same else 1
 
 

@@ -149,7 +149,7 @@ class RepositoryBusy(SessionError):
 
 
 class SessionFenced(SessionError):
-    """This write session was ended from outside before it could commit."""
+    """The write session was ended from outside before it could commit."""
 
     code = "fenced"
 
