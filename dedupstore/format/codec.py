@@ -52,7 +52,7 @@ class Compression:
             if acceleration not in LZ4_ACCELERATIONS:
                 raise UsageError(f"lz4 acceleration {acceleration} is out of range: say 1 to 65537")
             return cls(CODEC_LZ4, acceleration)
-        number = 2 if level is None else int(level)
+        number = 1 if level is None else int(level)
         if number not in ZSTD_LEVELS or number == 0:
             raise UsageError(f"zstd level {number} is out of range: say -7 to -1 or 1 to 22")
         return cls(CODEC_ZSTD, number)

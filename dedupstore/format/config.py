@@ -64,11 +64,11 @@ class RepoConfig:
     created: datetime
     epochs: tuple[Epoch, ...]
     """At least one, by ascending number."""
-    compression: str = "zstd:2"
+    compression: str = "zstd:1"
     """Default for new records; a run may choose another."""
     pack_size: int = 16 * c.MIB
     """What data packs start at."""
-    pack_size_max: int = 128 * c.MIB
+    pack_size_max: int = 32 * c.MIB
     """What they grow to with the repository."""
     record_size: int = c.RECORD_SIZE
     """Most plaintext that consecutive chunks share a record up to."""

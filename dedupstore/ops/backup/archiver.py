@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dedupstore.clock import Clock
+from dedupstore.errors import DedupstoreError
 from dedupstore.findings import Finding
 from dedupstore.format.codec import Compression
 from dedupstore.ids import SnapshotId
@@ -101,7 +102,8 @@ def back_up(
 ) -> BackupResult:
     """Back a source up.
 
-    Durability: on return the snapshot is committed and durable. Interrupted at any point, the repository
+    Durability: on return the snapshot is committed and durable, and what went wrong after that is a
+    finding. Interrupted at any point, the repository
     is valid as it was, and packs already stored are found by the next run. Raises `SourceError` if there
     is nothing at all to back up or an all-or-nothing source failed, `SessionFenced`, and what the store
     raises.
@@ -124,8 +126,14 @@ def back_up(
             session.finish()
             snapshot = _measured(snapshot, session.counters.stored_bytes, clock.monotonic() - ticks)
             identifier = session.commit(snapshot)
-        past.commit(identifier)
-        return BackupResult(identifier, snapshot, tuple(walk.findings))
+        findings = list(walk.findings)
+        if session.unsettled is not None:
+            findings.append(Finding(f"snapshots/{identifier.hex()}", session.unsettled))
+        try:
+            past.commit(identifier)
+        except DedupstoreError as error:  # the snapshot stands; the next run only reads more than it need
+            findings.append(Finding(f"cache of {repo.id.hex()}", error))
+        return BackupResult(identifier, snapshot, tuple(findings))
     finally:
         past.abort()
         source.close()

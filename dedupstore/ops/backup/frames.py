@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from dedupstore.format.tree import Page, PageSplitter
-from dedupstore.ids import ChunkId, TreeId
+from dedupstore.ids import HOLE, ChunkId, TreeId
 from dedupstore.model import Node, NodeKind, Summary
 from dedupstore.ops.backup.pipeline import Parts, entries_of, is_done
 from dedupstore.sources.base import Folder, Listing
@@ -99,6 +99,10 @@ class Assembly:
         """Return the tree of a folder with nothing in it."""
         return FolderBuilder(self._save, self._splitter).finish()
 
+    def content(self) -> ContentBuilder:
+        """Return an empty content list."""
+        return ContentBuilder(self._save)
+
     def drain(self) -> None:
         """Build what can be built."""
         queue = self._queue
@@ -116,10 +120,10 @@ class Assembly:
 
     def _with_content(self, node: Node, parts: Parts) -> Node:
         entries = entries_of(parts)
-        if len(entries) == 1:
+        if len(parts) == 1 and len(entries) == 1 and entries[0][0] != HOLE:
             chunk, size = entries[0]
             return msgspec.structs.replace(node, content=chunk + size.to_bytes(4, "little"))
-        content = ContentBuilder(self._save)
+        content = parts[0] if isinstance(parts[0], ContentBuilder) else ContentBuilder(self._save)
         for chunk, size in entries:
             content.append(ChunkId(chunk), size)
         packed, depth = content.finish()

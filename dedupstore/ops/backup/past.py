@@ -7,6 +7,7 @@ whose entries count and name it; the walk sees to that.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 from dedupstore.ids import ChunkId, SnapshotId, TreeId
@@ -23,6 +24,23 @@ _Old: TypeAlias = tuple[bytes, bytes, Node]
 RACY = 20_000_000
 """Nanoseconds: a file that changed so shortly before a run began may change again without its times showing
 it, since file systems take them from a clock that ticks every 1 to 10 ms. It is read again next time."""
+RACY_COARSE = 2_000_000_000 + RACY
+"""The same where times come in whole seconds (ext3, HFS+, ext4 with small inodes; FAT: every second one)."""
+_SECOND = 1_000_000_000
+
+
+class RacyTimes:
+    """Tells which changes are so fresh, seen from when a run began, that the next one may look the same."""
+
+    def __init__(self, began: datetime) -> None:
+        now = int(began.timestamp() * _SECOND)
+        self.earliest = now - RACY_COARSE
+        """What changed before this (nanoseconds) is settled, whatever the file system."""
+        self._fine = now - RACY
+
+    def holds(self, ctime: int) -> bool:
+        """Say so for one time of change."""
+        return ctime >= self._fine or (ctime >= self.earliest and not ctime % _SECOND)
 
 
 class Previous:
@@ -86,6 +104,10 @@ class Past:
             return NOTHING
         top = TreeId(ChunkId(cached.subtree))
         return Previous((top, cached.summary), cached.folders, self._old_entries(cached, top))
+
+    def discard(self, key: bytes) -> None:
+        """Forget a folder that could not be seen: what is remembered of it may hang under no snapshot now."""
+        self._cache.discard(key)
 
     def put(
         self, key: bytes, top: TreeId, summary: Summary, folders: Sequence[bytes], listing: Listing

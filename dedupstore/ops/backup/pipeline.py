@@ -1,11 +1,15 @@
-"""Bytes of files → chunks → records: one reading thread, several that hash, compress and seal.
+"""Bytes of files → chunks → records: one thread reads, all of them hash, compress and seal.
+
+There are as many threads as processors, the reading one among them: when it is so far ahead that no
+buffer is free, it does a worker's work. With one thread more than processors, a thread that
+is put to sleep while it holds the interpreter lock stops all the others.
 
 The reader fills large buffers, many small files or part of one big file in each, and cuts them. A worker
-takes a whole buffer at a time, so threads meet once per 4 MiB and not once per chunk. Chunks that the repository
-lacks are compressed together up to the record size, in path order.
+takes a whole buffer at a time, so threads meet once per 4 MiB and not once per chunk. Chunks that the
+repository lacks are compressed together up to the record size, in path order.
 
-Memory: `BUFFERS_PER_WORKER` buffers of `BUFFER` bytes a worker, and two; nothing grows with a file's size
-but the 36 bytes of each chunk in `Parts` until its folder is built.
+Memory: `BUFFERS_PER_WORKER` buffers of `BUFFER` bytes (or two largest chunks) a worker, and two; nothing
+grows with a file's size, since its content list is built as its chunks become known.
 """
 
 import mmap
@@ -15,15 +19,17 @@ from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from dedupstore.chunker.base import Chunker
+from dedupstore.errors import Interrupted
 from dedupstore.format.codec import Compression, Compressor
 from dedupstore.format.crypto import chunk_id
 from dedupstore.ids import HOLE, ChunkId
 from dedupstore.model import Data, Member, Node
 from dedupstore.repository.buffers import BufferPool
 from dedupstore.sources.base import Folder, Item, Stream
+from dedupstore.tree.build import ContentBuilder
 
 BUFFER = 4 * 1024 * 1024
-BUFFERS_PER_WORKER = 2
+BUFFERS_PER_WORKER = 5
 WHOLE_MAX = 1024 * 1024
 """Files up to this size are read in one call into what room a buffer has left."""
 
@@ -54,14 +60,14 @@ class Batch:
         self.done = False
 
 
-Part: TypeAlias = tuple[Batch, int, int] | int
-"""Pieces ``[first, last)`` of a batch, or a hole of so many bytes."""
+Part: TypeAlias = tuple[Batch, int, int] | int | ContentBuilder
+"""Pieces ``[first, last)`` of a batch, a hole of so many bytes, or first of all the content so far."""
 Parts: TypeAlias = list[Part]
 
 
 def is_done(parts: Parts) -> bool:
     """Say whether every id in ``parts`` is known. Batches end in any order, so all are asked."""
-    return all(isinstance(part, int) or part[0].done for part in parts)
+    return all(not isinstance(part, tuple) or part[0].done for part in parts)
 
 
 def entries_of(parts: Parts) -> list[tuple[ChunkId, int]]:
@@ -70,11 +76,21 @@ def entries_of(parts: Parts) -> list[tuple[ChunkId, int]]:
     for part in parts:
         if isinstance(part, int):
             entries.append((HOLE, part))
-        else:
+        elif isinstance(part, tuple):
             batch, first, last = part
             pieces = batch.pieces
             entries.extend((batch.ids[n], pieces[n][1] - pieces[n][0]) for n in range(first, last))
     return entries
+
+
+def _fold(content: ContentBuilder, parts: Parts) -> None:
+    """Move what is done at the front of ``parts`` into ``content``, which stands before it."""
+    done = 1
+    while done < len(parts) and is_done(parts[done : done + 1]):
+        done += 1
+    for chunk, size in entries_of(parts[1:done]):
+        content.append(chunk, size)
+    del parts[1:done]
 
 
 class Pipeline:
@@ -87,23 +103,27 @@ class Pipeline:
         id_key: bytes,
         compression: Compression,
         record_size: int,
+        small_file: int,
         workers: int,
     ) -> None:
+        """``record_size`` and ``small_file`` as in `RepoConfig`; ``workers`` counts the calling thread."""
         self._sink = sink
         self._chunker = chunker
-        self._min_size = chunker.params.min_size
         self._max_size = chunker.params.max_size
         self._id_key = id_key
         self._compression = compression
         self._record_size = record_size
-        self._pool = BufferPool(BUFFER, workers * BUFFERS_PER_WORKER + 2)
+        self._small_file = min(small_file, self._max_size)
+        self._buffer_size = max(BUFFER, 2 * self._max_size)  # a full one always holds a cut
+        self._pool = BufferPool(self._buffer_size, workers * BUFFERS_PER_WORKER + 2)
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._batch: Batch | None = None
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._threads = [
-            threading.Thread(target=self._work, name=f"chunks-{n}", daemon=True) for n in range(workers)
+            threading.Thread(target=self._work, name=f"chunks-{n}", daemon=True) for n in range(workers - 1)
         ]
+        self._own_compressor = Compressor(compression)
         for thread in self._threads:
             thread.start()
 
@@ -117,21 +137,25 @@ class Pipeline:
         if not size:
             return node, []
         first = len(batch.pieces)
-        if size <= self._min_size:
+        if size <= self._small_file:
             batch.pieces.append((start, start + size))
         else:
             self._cut(batch, start, start + size, final=True)
         batch.used = start + size
         return node, [(batch, first, len(batch.pieces))]
 
-    def stream(self, stream: Stream) -> Parts:
-        """Read a file of any size, piece by piece, holes told apart from data."""
-        parts: Parts = []
+    def stream(self, stream: Stream, content: ContentBuilder) -> Parts:
+        """Read a file of any size, piece by piece, holes told apart from data.
+
+        What is known of a long file's content goes to ``content`` meanwhile, which comes first in the result.
+        """
+        parts: Parts = [content]
         batch = self._room(self._max_size)
         start = batch.used  # where the unfinished chunk begins
         while True:
-            if batch.used == BUFFER:
+            if batch.used == self._buffer_size:
                 batch, start = self._turn(batch, start, parts)
+                _fold(content, parts)
             size = stream.read_next(batch.view[batch.used :])
             if size > 0:
                 batch.used += size
@@ -154,9 +178,11 @@ class Pipeline:
 
     def wait(self, parts: Parts) -> None:
         """Wait until ``parts`` are done; raises what went wrong in a worker."""
-        with self._changed:
-            while not is_done(parts) and self._error is None:
-                self._changed.wait()
+        while not is_done(parts) and self._error is None:
+            if not self._help():
+                with self._changed:
+                    if not is_done(parts) and self._error is None:
+                        self._changed.wait()
         self.check()
 
     def check(self) -> None:
@@ -166,6 +192,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Finish what was submitted and end the threads. Raises nothing: see `check`."""
+        while self._help():
+            pass
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -174,12 +202,34 @@ class Pipeline:
 
     def _room(self, size: int) -> Batch:
         """Return a batch with that much room left."""
-        if self._batch is not None and BUFFER - self._batch.used < size:
+        if self._batch is not None and self._buffer_size - self._batch.used < size:
             self.submit()
         if self._batch is None:
             self.check()
-            self._batch = Batch(self._pool.take())
+            try:
+                self._batch = Batch(self._buffer())
+            except Interrupted:
+                self.check()  # a worker that failed stopped the pool: say what was wrong with it
+                raise
         return self._batch
+
+    def _buffer(self) -> mmap.mmap:
+        """Return a free buffer; work until there is one."""
+        while (buffer := self._pool.take_now()) is None:
+            if not self._help():
+                return self._pool.take()  # the others have all of them in hand
+        return buffer
+
+    def _help(self) -> bool:
+        """Do one batch that no worker has begun, in the reading thread; say whether there was one."""
+        try:
+            batch = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if batch is None:
+            return False
+        self._finish(batch, self._own_compressor)
+        return True
 
     def _turn(self, batch: Batch, start: int, parts: Parts) -> tuple[Batch, int]:
         """Cut a full buffer, pass it on, and begin the next one with the unfinished chunk."""
@@ -210,17 +260,21 @@ class Pipeline:
     def _work(self) -> None:
         compressor = Compressor(self._compression)
         while (batch := self._queue.get()) is not None:
-            try:
-                if self._error is None:
-                    self._process(batch, compressor)
-            except BaseException as error:  # noqa: BLE001 - handed to the reading thread
-                self._error = self._error or error
-                self._pool.stop()
-            with self._changed:
-                batch.done = True
-                self._changed.notify_all()
-            batch.view.release()
-            self._pool.give(batch.buffer)
+            self._finish(batch, compressor)
+
+    def _finish(self, batch: Batch, compressor: Compressor) -> None:
+        """Do a batch, wake whoever waits for it, and give its buffer back."""
+        try:
+            if self._error is None:
+                self._process(batch, compressor)
+        except BaseException as error:  # noqa: BLE001 - handed to the reading thread
+            self._error = self._error or error
+            self._pool.stop()
+        with self._changed:
+            batch.done = True
+            self._changed.notify_all()
+        batch.view.release()
+        self._pool.give(batch.buffer)
 
     def _process(self, batch: Batch, compressor: Compressor) -> None:
         view, key = batch.view, self._id_key

@@ -20,7 +20,7 @@ from dedupstore.format.tree import PageSplitter
 from dedupstore.ids import ChunkId, TreeId
 from dedupstore.model import Node, NodeKind, Summary
 from dedupstore.ops.backup.frames import Assembly, Frame, with_subtree
-from dedupstore.ops.backup.past import NOTHING, RACY, Past, Previous
+from dedupstore.ops.backup.past import NOTHING, Past, Previous, RacyTimes
 from dedupstore.ops.backup.pipeline import WHOLE_MAX, Parts, Pipeline
 from dedupstore.ops.backup.sink import Sink
 from dedupstore.progress import Reporter
@@ -55,12 +55,14 @@ class Walk:
             keys.id_data,
             sink.compression,
             config.record_size,
+            config.small_file,
             workers,
         )
         self._assembly = Assembly(
             repo.load_page, sink.save_page, PageSplitter(keys.names), self._remember, sink.reuse
         )
-        self._racy_from = int(clock.now().timestamp() * 1e9) - RACY
+        self._racy = RacyTimes(clock.now())
+        self._reuse = sink.reuse
         self.findings: list[Finding] = []
         self.files_new = 0
         self.files_changed = 0
@@ -140,6 +142,7 @@ class Walk:
         previous = self._past.previous(folder.key) if frame.trusted else NOTHING
         if previous.known is not None:
             frame.known = previous.known
+            self._reuse(previous.known[0])  # of its entries, those that are unchanged
         for segment in frame.listing:
             for item in folder.items(segment):
                 if stat.S_ISDIR(item.mode):
@@ -161,13 +164,13 @@ class Walk:
             self._assembly.push_node(frame, with_subtree(node, top, summary), [])
             return None
         frame.names.append(item.name)
+        self._settle(frame, item)
         return self._enter(folder.folder(item), node, frame, trusted=item.name in previous.folders)
 
     def _entry(self, frame: Frame, item: Item, previous: Previous) -> None:
         """Queue one entry that is not a folder, reading it if it is new."""
         old, before = previous.find(item)
-        if item.ctime >= self._racy_from:
-            frame.unstable.add(item.name)
+        self._settle(frame, item)
         if old is not None:
             self._assembly.push_node(frame, old, [])
             self._items += 1
@@ -180,6 +183,11 @@ class Walk:
             if node is not None:
                 self._assembly.push_node(frame, node, [])
                 self._count(node, changed=before)
+
+    def _settle(self, frame: Frame, item: Item) -> None:
+        """Mark an entry that may change again without looking changed."""
+        if item.ctime >= self._racy.earliest and self._racy.holds(item.ctime):
+            frame.unstable.add(item.name)
 
     def _file(self, frame: Frame, item: Item, *, changed: bool) -> None:
         try:
@@ -199,7 +207,7 @@ class Walk:
                 return whole
         stream = folder.open(item)
         try:
-            parts = self._pipeline.stream(stream)
+            parts = self._pipeline.stream(stream, self._assembly.content())
             return stream.finish(), parts
         finally:
             stream.close()
@@ -243,6 +251,7 @@ class Walk:
     def _remember(self, frame: Frame, top: TreeId, summary: Summary) -> None:
         """Note a built folder for the next run, so that nothing doubtful looks unchanged in it."""
         if frame.unlisted:
+            self._past.discard(frame.folder.key)
             return
         listing = frame.listing
         if frame.unstable:

@@ -23,7 +23,7 @@ def test_text_forms_round_trip(text: str) -> None:
 
 def test_short_forms() -> None:
     assert Compression.parse("lz4") == Compression(CODEC_LZ4, 1)
-    assert Compression.parse("zstd") == Compression(CODEC_ZSTD, 2)
+    assert Compression.parse("zstd") == Compression(CODEC_ZSTD, 1)
     assert Compression.parse("none") == Compression(CODEC_RAW, 0)
 
 
