@@ -63,9 +63,8 @@ def main() -> int:
     dstore("stats")
     print(f"First snapshot {first:.2f} s, second {second:.2f} s (each with 0.4 s to stretch the passphrase).")
     print("To go on, with ./dev dstore --help:")
-    print(
-        f"  export DSTORE_REPO={environment['DSTORE_REPO']} DSTORE_PASSWORD='{environment['DSTORE_PASSWORD']}'"
-    )
+    for name in ("DSTORE_REPO", "DSTORE_PASSWORD", "XDG_CACHE_HOME"):
+        print(f"  export {name}='{environment[name]}'")
     return 0 if same else 1
 
 

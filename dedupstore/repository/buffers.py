@@ -34,7 +34,7 @@ class BufferPool:
                 return self._free.pop()
             self._unmade -= 1
         buffer = mmap.mmap(-1, self.size)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # a fault per 2 MiB instead of 4 KiB, where the system allows it
             buffer.madvise(mmap.MADV_HUGEPAGE)
         return buffer
 

@@ -267,11 +267,11 @@ class Pipeline:
         try:
             if self._error is None:
                 self._process(batch, compressor)
+                batch.done = True
         except BaseException as error:  # noqa: BLE001 - handed to the reading thread
             self._error = self._error or error
             self._pool.stop()
         with self._changed:
-            batch.done = True
             self._changed.notify_all()
         batch.view.release()
         self._pool.give(batch.buffer)

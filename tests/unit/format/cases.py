@@ -197,6 +197,9 @@ def one_config() -> RepoConfig:
         chunker=ChunkerConfig(131072, 262144, 1048576, 19005, 76020),
         created=WHEN,
         epochs=(Epoch(1, bytes(32)),),
+        compression="zstd:2",
+        pack_size=16 * c.MIB,
+        pack_size_max=128 * c.MIB,
     )
 
 
