@@ -32,14 +32,18 @@ class Descent:
         tally: Tally,
         options: RestoreOptions,
         choice: Choice,
+        leads: frozenset[bytes],
         suffix: bytes,
     ) -> None:
         """``target`` is None in a dry run whose target folder does not exist.
 
+        ``leads``: paths of folders that the snapshot has only because they lead to what was backed up, or
+        to what is wanted; what else is in them is nobody's business, so nothing is deleted there.
         ``suffix`` goes behind names of what is restored beside something.
         """
         self.target = target
         self.choice = choice
+        self._leads = leads
         self.suffix = suffix
         self.before_leaving: Callable[[], None] = lambda: None
         """Called when a folder has no further entries, before anything else is done about that."""
@@ -50,11 +54,11 @@ class Descent:
         self._overwrite = options.overwrite
         self.level = Level(None, b"", Node(b"", int(NodeKind.DIR)), inside=choice.include is None)
         """The folder that the restore is in."""
-        self.level.passage = True
+        self.level.passage = b"" in leads
         if target is None:
             self.level.virtual = True
         else:
-            status = os.fstat(target.open(target.root).number)
+            status = os.fstat(target.open(target.root))
             self.level.found(target.root, status, self._names(target, target.root))
 
     def leave_to(self, path: bytes) -> Level:
@@ -78,7 +82,7 @@ class Descent:
         made at once; ``passage``: paths lead through it, so that only what comes is asked for.
         """
         level = Level(self.level, path, node, inside=inside)
-        level.passage = passage
+        level.passage = passage or path in self._leads
         try:
             if there:
                 self._find(level)
@@ -175,11 +179,11 @@ class Descent:
         """Remove what is surplus in a folder, and note what is to be set in the end."""
         self.before_leaving()
         place = level.place
-        if place is None or level.parent is None:
+        if place is None:
             return
         if self._delete and not level.passage and not level.lost and not level.fresh:
             self._remove_extras(level, place)
-        if self._dry:
+        if self._dry or level.parent is None:
             return
         window = self._planner.window
         if level.fresh or (level.inside and not level.passage):

@@ -158,6 +158,7 @@ class Planner:
         try:
             for chunk, length in entries_of(self._load_list, slot.node):
                 if offset + length > size:
+                    offset = -1
                     break
                 if chunk != HOLE:
                     if self.window.is_full():

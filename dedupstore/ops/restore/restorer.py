@@ -25,7 +25,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Self
 
-from dedupstore.errors import IntegrityError, UsageError
+from dedupstore.errors import DedupstoreError, IntegrityError, TargetError, UsageError
 from dedupstore.findings import printable
 from dedupstore.format.chunklist import ListPage, decode_list_page
 from dedupstore.ids import ChunkId, TreeId
@@ -34,7 +34,7 @@ from dedupstore.ops.restore.contents import has_content
 from dedupstore.ops.restore.descent import Descent
 from dedupstore.ops.restore.planner import Linked, Planner, Slot, Window, plan
 from dedupstore.ops.restore.request import Action, Heard, Overwrite, RestoreOptions, RestoreResult
-from dedupstore.ops.restore.selection import Choice, entries, normal_paths, require
+from dedupstore.ops.restore.selection import Choice, entries, leads_to, normal_paths, require
 from dedupstore.ops.restore.survey import Survey
 from dedupstore.ops.restore.tally import Tally
 from dedupstore.ops.restore.writer import Writer
@@ -157,7 +157,8 @@ class _Run:
         """Go through what is chosen, then through what is left."""
         planner = Planner(self._load_list, self._submit)
         suffix = b".restored-" + self._snapshot.time.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ").encode()
-        descent = Descent(self._target, planner, self._tally, self._options, choice, suffix)
+        leads = leads_to(self._snapshot.source.paths, chosen)
+        descent = Descent(self._target, planner, self._tally, self._options, choice, leads, suffix)
         survey = Survey(descent, planner, self._check, self._tally, self._options)
         for path, node, passage in entries(self._repo.load_page, self._snapshot.root, chosen, survey.descend):
             if isinstance(node, Lost):
@@ -189,7 +190,7 @@ class _Run:
         for work in works:
             work.result()
         if self._options.verify:
-            self._verify([slot for slot in window.slots if slot.error is None])
+            list(self._pool.map(self._verify, [slot for slot in window.slots if slot.error is None]))
         target = self._target
         assert target is not None
         for linked in window.links:
@@ -235,20 +236,34 @@ class _Run:
         return list(self._pool.map(self._is_right, slots))
 
     def _is_right(self, slot: Slot) -> bool:
-        target = self._target
-        assert target is not None
         try:
-            held = target.read(slot.place, slot.name)
-            found = entries_of(self._load_list, slot.node)
-            return has_content(held.number, slot.node.size, found, self._chunk_id)
+            return self._reads_right(slot)
         except (OSError, *SURVIVABLE):
             return False  # not shown to be right: then it is written, and that says what is wrong
 
-    def _verify(self, slots: Sequence[Slot]) -> None:
-        """Read restored files from the disk again and report those that are not what they should be."""
-        for slot, good in zip(slots, self._check(slots), strict=True):
-            if not good:
-                self._tally.finding(slot.path, _unlike(slot, self._label))
+    def _reads_right(self, slot: Slot) -> bool:
+        assert self._target is not None
+        held = self._target.read(slot.place, slot.name)
+        found = entries_of(self._load_list, slot.node)
+        return has_content(held, slot.node.size, found, self._chunk_id)
+
+    def _verify(self, slot: Slot) -> None:
+        """Read a restored file from the disk again and report it if it is not what it should be."""
+        try:
+            if self._reads_right(slot):
+                return
+            problem: DedupstoreError = IntegrityError(
+                f"{_where(slot)} was restored, but what is read back is not what {self._label} has: check "
+                "the disk and the memory of this machine, then restore it again",
+                path=slot.path,
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            problem = TargetError(
+                f"{_where(slot)} can not be read back ({reason}): verify as a user who may read it",
+                path=slot.path,
+            )
+        self._tally.finding(slot.path, problem)
 
     def _chunk_id(self, data: Data) -> ChunkId:
         return self._repo.keychain.chunk_id(ChunkKind.DATA, data)
@@ -257,14 +272,10 @@ class _Run:
         return decode_list_page(self._repo.load_tree(page))
 
 
+def _where(slot: Slot) -> str:
+    return printable(slot.place.path + b"/" + slot.name)
+
+
 def _threads() -> int:
     """Return how many threads keep this machine busy: they wait for disks and names more than they work."""
     return min(8, (os.cpu_count() or 1) + 1)
-
-
-def _unlike(slot: Slot, snapshot: str) -> IntegrityError:
-    return IntegrityError(
-        f"{printable(slot.place.path + b'/' + slot.name)} was restored, but what is read back is not what "
-        f"{snapshot} has: check the disk and the memory of this machine, then restore it again",
-        path=slot.path,
-    )

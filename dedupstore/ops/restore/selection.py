@@ -96,6 +96,18 @@ def entries(
         before = parts
 
 
+def leads_to(sources: Iterable[bytes], chosen: Sequence[tuple[bytes, ...]]) -> frozenset[bytes]:
+    """Return the paths of folders that are only on the way: above all sources, or above what is chosen.
+
+    The root's path is empty.
+    """
+    roots = [components(path) for path in sources] or [(b"?",)]
+    above = {parts[:depth] for parts in roots for depth in range(len(parts))}
+    leads = {parts for parts in above if not any(parts[: len(root)] == root for root in roots)}
+    leads |= {parts[:depth] for parts in chosen for depth in range(len(parts))}
+    return frozenset(b"".join([b"/" + name for name in parts]) for parts in leads)
+
+
 def require(load: LoadPage, root: TreeId, chosen: Sequence[tuple[bytes, ...]]) -> None:
     """Raise `NotFoundError` if one of the paths is not in the snapshot."""
     for parts in chosen:

@@ -20,12 +20,12 @@ from dedupstore.ops.restore.request import Action, RestoreOptions
 from dedupstore.ops.restore.tally import Tally
 from dedupstore.sources.files.beneath import Place
 from dedupstore.sources.files.deposit import failure, is_plain_name
-from dedupstore.sources.files.metadata_apply import differs
 from dedupstore.sources.files.write import Target
 from dedupstore.tree.walk import Lost
 
 _DIR = int(NodeKind.DIR)
 _FILES = (int(NodeKind.FILE), int(NodeKind.STREAM))
+_DEVICES = 1 << 63
 DOUBTFUL = 256
 """Existing files that are compared together, at most."""
 
@@ -58,8 +58,8 @@ class Survey:
         descent = self._descent
         level = descent.leave_to(path[: len(path) - len(name) - 1])
         self._entered = False
-        if name <= level.last or not is_plain_name(name):
-            self._tally.finding(path, _misplaced(path))
+        if name <= level.last or not is_plain_name(name) or not _makes_sense(node):
+            self._tally.finding(path, _nonsense(path))
             return
         level.last = name
         there = not level.fresh and level.has(name)
@@ -205,8 +205,7 @@ class Survey:
 
     def _dress(self, target: Target, slot: Slot) -> None:
         place, name, node = slot.place, slot.name, slot.node
-        status = target.look(place, name)
-        if status is None or not differs(node, status, target.owners, target.xattr_path(place, name)):
+        if not target.differs(place, name, node):
             return
         if node.kind not in _FILES:
             target.dress_other(place, name, node)
@@ -221,8 +220,15 @@ class Survey:
         return target
 
 
-def _misplaced(path: bytes) -> DedupstoreError:
+def _makes_sense(node: Node) -> bool:
+    """Whether the system's calls can be asked for such a thing at all."""
+    if node.xattrs and any(not key or b"\0" in key for key, _ in node.xattrs):
+        return False
+    return b"\0" not in node.target and 0 <= node.rdev < _DEVICES
+
+
+def _nonsense(path: bytes) -> DedupstoreError:
     return ObjectDamaged(
-        f"the entry {printable(path)} has a name that is not allowed, or stands twice: it is left out; "
-        "run verify to see what else is damaged"
+        f"the entry {printable(path)} makes no sense, has a name that is not allowed, or stands twice: it is "
+        "left out; run verify to see what else is damaged"
     )

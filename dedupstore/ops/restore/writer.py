@@ -20,7 +20,6 @@ from dedupstore.model import Data
 from dedupstore.ops.restore.planner import WHOLE, PackWork, Piece, Slot
 from dedupstore.ops.restore.tally import Tally
 from dedupstore.repository.reader import RecordReader
-from dedupstore.sources.files.beneath import Descriptor
 from dedupstore.sources.files.deposit import Job, deposit, failure, was_refused, xattr_failure
 from dedupstore.sources.files.refusals import FULL, target_error, target_full
 from dedupstore.sources.files.write import Target
@@ -142,7 +141,6 @@ class Writer:
         wanted = target.owners.wanted
         jobs: list[Job] = []
         slots: list[Slot] = []
-        held: dict[int, Descriptor] = {}
         for start, size, _, slot, _ in pieces:
             place = slot.place
             try:
@@ -151,10 +149,9 @@ class Writer:
                 self.refused(slot, error.errno or 0)
                 continue
             mode, uid, gid, mtime, xattrs = wanted(slot.node)
-            held[folder.number] = folder
             if place.strips:
                 mode = target.job_mode(place, mode)
-            jobs.append((folder.number, slot.name, start, size, mode, uid, gid, mtime, xattrs))
+            jobs.append((folder, slot.name, start, size, mode, uid, gid, mtime, xattrs))
             slots.append(slot)
         outcomes = deposit(data, self._temp_name(), jobs)
         if any(outcomes):

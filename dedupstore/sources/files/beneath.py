@@ -24,17 +24,17 @@ DESCRIPTORS = 256
 """Folders kept open."""
 
 
-class Descriptor:
-    """An open file; closed when nobody refers to it any more."""
+class Descriptor(int):
+    """The number of an open file, which is closed when nobody refers to it any more.
 
-    __slots__ = ("_close", "number")
+    So it must be handed on as it is: a plain ``int`` made of it keeps nothing open.
+    """
 
-    def __init__(self, number: int, close: Callable[[int], None] = os.close) -> None:
-        self.number = number
-        self._close = close  # bound early: `os` may be gone when the interpreter ends
+    __slots__ = ()
 
-    def __del__(self) -> None:
-        self._close(self.number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Bound early: `os` may be gone when the interpreter ends.
+        close(self)
 
 
 class Place:
@@ -88,7 +88,7 @@ class Beneath:
                 at = at.parent
             while closed:
                 step = closed.pop()
-                held = Descriptor(os.open(step.name, WITHIN, dir_fd=held.number))
+                held = Descriptor(os.open(step.name, WITHIN, dir_fd=held))
                 self._check(step, held)
                 self._keep(step, held)
             return held
@@ -114,7 +114,7 @@ class Beneath:
             self.root.descriptor = None
 
     def _check(self, place: Place, held: Descriptor) -> None:
-        status = os.fstat(held.number)
+        status = os.fstat(held)
         identity = (status.st_dev, status.st_ino)
         if place.identity is None:
             place.identity = identity

@@ -20,6 +20,8 @@ _OURS = (b"user.", b"trusted.", b"system.posix_acl_")
 _UNSUPPORTED = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES})
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 _NUMBERS = 0xFFFFFFFF
+_NOBODY = 65534
+"""Who gets what belongs to a number that no system has."""
 _STREAM = int(NodeKind.STREAM)
 _LINK = int(NodeKind.SYMLINK)
 
@@ -33,7 +35,7 @@ class _Numbers(dict[int, int]):
         self._number_of = number_of
 
     def __missing__(self, number: int) -> int:
-        here = number & _NUMBERS
+        here = number if 0 <= number < _NUMBERS else _NOBODY
         name = self._names.get(number)
         if name is not None and self._number_of is not None:
             with contextlib.suppress(KeyError, ValueError):

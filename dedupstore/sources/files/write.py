@@ -29,6 +29,7 @@ from dedupstore.sources.files.beneath import WITHIN, Beneath, Descriptor, Place
 from dedupstore.sources.files.deposit import STRIP_ACL, is_plain_name, write_all
 from dedupstore.sources.files.metadata_apply import (
     Owners,
+    differs,
     dress_link,
     dress_open,
     dress_unopenable,
@@ -80,7 +81,7 @@ class Target:
         """Things whose owner or attributes were not all set for lack of privileges."""
         self._beneath = Beneath(path)
         self.root = self._beneath.root
-        self.root.strips = gives_acls(self.open(self.root).number)
+        self.root.strips = gives_acls(self.open(self.root))
         self._token = int.from_bytes(random(4), "little")
         self._tokens: set[bytes] = set()
         self._drafts: OrderedDict[Draft, None] = OrderedDict()
@@ -103,10 +104,13 @@ class Target:
     def temp_name(self) -> bytes:
         """Return a name for something incomplete that nobody else in this run has."""
         with self._lock:
-            self._token = (self._token + 1) & 0xFFFFFFFF
-            name = b".dstore-%08x.tmp" % self._token
-            self._tokens.add(name)
-            return name
+            return self._next_temp()
+
+    def _next_temp(self) -> bytes:
+        self._token = (self._token + 1) & 0xFFFFFFFF
+        name = b".dstore-%08x.tmp" % self._token
+        self._tokens.add(name)
+        return name
 
     # Folders
 
@@ -114,11 +118,11 @@ class Target:
         """Make a folder that only its owner may enter, until `finish_folder`."""
         _require_plain(name)
         folder = self.open(parent)
-        os.mkdir(name, 0o700, dir_fd=folder.number)
+        os.mkdir(name, 0o700, dir_fd=folder)
         place = Place(parent, name)
-        self._beneath.adopt(place, os.open(name, WITHIN, dir_fd=folder.number))
+        self._beneath.adopt(place, os.open(name, WITHIN, dir_fd=folder))
         if parent.strips:
-            strip_acls(self.open(place).number)
+            strip_acls(self.open(place))
         return place
 
     def enter_folder(self, parent: Place, name: bytes, *, write: bool = True) -> Place:
@@ -131,20 +135,20 @@ class Target:
         place = Place(parent, name)
         folder = self.open(parent)
         if write and os.geteuid() != 0:
-            _unlock(folder.number, name)
+            _unlock(folder, name)
         held = self.open(place)
-        place.strips = gives_acls(held.number)
+        place.strips = gives_acls(held)
         return place
 
     def finish_folder(self, place: Place, node: Node, *, fresh: bool) -> int:
         """Give a folder its attributes, after everything in it; return an outcome as `deposit.dress`."""
-        outcome = dress_open(self.open(place).number, node, self.owners, fresh=fresh)
+        outcome = dress_open(self.open(place), node, self.owners, fresh=fresh)
         self._beneath.drop(place)
         return outcome
 
     def restore_mode(self, place: Place, mode: int) -> None:
         """Give a folder that stays as it was its permission bits back."""
-        os.chmod(self.open(place).number, mode)
+        os.chmod(self.open(place), mode)
         self._beneath.drop(place)
 
     # Looking
@@ -152,26 +156,29 @@ class Target:
     def look(self, place: Place, name: bytes) -> os.stat_result | None:
         """Return what stands at a name, the link itself if it is one; None if nothing does."""
         try:
-            return os.stat(name, dir_fd=self.open(place).number, follow_symlinks=False)
+            return os.stat(name, dir_fd=self.open(place), follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def link_target(self, place: Place, name: bytes) -> bytes:
         """Return where a symlink points."""
-        return os.readlink(name, dir_fd=self.open(place).number)
+        return os.readlink(name, dir_fd=self.open(place))
 
-    def xattr_path(self, place: Place, name: bytes) -> bytes:
-        """Return a path for the extended attributes of an entry; good while the place is open."""
-        return b"/proc/self/fd/%d/%s" % (self.open(place).number, name)
+    def differs(self, place: Place, name: bytes, node: Node) -> bool:
+        """Whether an existing thing of the node's kind has other attributes than the node."""
+        folder = self.open(place)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        # There is no listxattrat(); this path leads through the descriptor, not through the folders.
+        return differs(node, status, self.owners, b"/proc/self/fd/%d/%s" % (folder, name))
 
     def names(self, place: Place) -> list[bytes]:
         """Return the names in a folder, sorted as a snapshot sorts them."""
-        return sorted(map(os.fsencode, os.listdir(self.open(place).number)))
+        return sorted(map(os.fsencode, os.listdir(self.open(place))))
 
     def read(self, place: Place, name: bytes) -> Descriptor:
         """Open an existing regular file for reading; a link is refused."""
-        held = Descriptor(os.open(name, _LOOK, dir_fd=self.open(place).number))
-        if not stat.S_ISREG(os.fstat(held.number).st_mode):
+        held = Descriptor(os.open(name, _LOOK, dir_fd=self.open(place)))
+        if not stat.S_ISREG(os.fstat(held).st_mode):
             raise FileNotFoundError(2, "no longer a regular file")
         return held
 
@@ -179,7 +186,7 @@ class Target:
 
     def write(self, draft: Draft, view: memoryview, offset: int) -> None:
         """Write a piece of a file; the first one makes the file, at its full size."""
-        write_all(self._writable(draft).number, view, offset)
+        write_all(self._writable(draft), view, offset)
 
     def finish(self, draft: Draft, name: bytes, node: Node) -> int:
         """Give a whole file its attributes and its name; return an outcome as `deposit.dress`.
@@ -189,12 +196,12 @@ class Target:
         _require_plain(name)
         held = self._writable(draft)
         if draft.place.strips:
-            strip_acls(held.number)
-        outcome = dress_open(held.number, node, self.owners, fresh=True)
+            strip_acls(held)
+        outcome = dress_open(held, node, self.owners, fresh=True)
         if outcome & 0xFFFF:
             self.abandon(draft)
             return outcome
-        folder = self.open(draft.place).number
+        folder = self.open(draft.place)
         os.rename(draft.temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         self._forget(draft)
         return outcome
@@ -203,7 +210,7 @@ class Target:
         """Remove what there is of a file that will not be whole."""
         if draft.identity is not None:
             try:
-                os.unlink(draft.temp, dir_fd=self.open(draft.place).number)
+                os.unlink(draft.temp, dir_fd=self.open(draft.place))
             finally:
                 self._forget(draft)
 
@@ -211,11 +218,11 @@ class Target:
         held = draft.descriptor
         if held is not None:
             return held
-        if not draft.temp:
-            draft.temp = self.temp_name()
         with self._lock:
             held = draft.descriptor
             if held is None:
+                if not draft.temp:
+                    draft.temp = self._next_temp()
                 held = self._open_draft(draft)
                 draft.descriptor = held
                 self._drafts[draft] = None
@@ -225,16 +232,16 @@ class Target:
             return held
 
     def _open_draft(self, draft: Draft) -> Descriptor:
-        folder = self.open(draft.place).number
+        folder = self.open(draft.place)
         held = Descriptor(
             os.open(draft.temp, _CREATE if draft.identity is None else _AGAIN, 0o600, dir_fd=folder)
         )
-        status = os.fstat(held.number)
+        status = os.fstat(held)
         identity = (status.st_dev, status.st_ino)
         if draft.identity is None:
             draft.identity = identity
             self._begun.add(draft)
-            os.truncate(held.number, draft.size)
+            os.truncate(held, draft.size)
         elif draft.identity != identity or not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(2, "the file was replaced while it was written")
         return held
@@ -255,17 +262,17 @@ class Target:
         made = self.temp_name() if replace else name
         try:
             if node.kind == NodeKind.SYMLINK:
-                os.symlink(node.target, made, dir_fd=folder.number)
+                os.symlink(node.target, made, dir_fd=folder)
             else:
                 kind = _TYPES[NodeKind(node.kind)]
                 device = node.rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
-                os.mknod(made, kind | 0o600, device, dir_fd=folder.number)
+                os.mknod(made, kind | 0o600, device, dir_fd=folder)
             self.dress_other(place, made, node)
             if replace:
-                os.rename(made, name, src_dir_fd=folder.number, dst_dir_fd=folder.number)
+                os.rename(made, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             if replace:
-                remove_quietly(folder.number, made)
+                remove_quietly(folder, made)
             raise
         finally:
             self._tokens.discard(made)
@@ -273,17 +280,17 @@ class Target:
     def dress_other(self, place: Place, name: bytes, node: Node) -> None:
         """Give something that is neither file nor folder its attributes."""
         apply = dress_link if node.kind == NodeKind.SYMLINK else dress_unopenable
-        self.count(not apply(self.open(place).number, name, node, self.owners))
+        self.count(not apply(self.open(place), name, node, self.owners))
 
     def dress_file(self, place: Place, name: bytes, node: Node) -> int:
         """Give an existing regular file its attributes; return an outcome as `deposit.dress`."""
-        return dress_open(self.read(place, name).number, node, self.owners, fresh=False)
+        return dress_open(self.read(place, name), node, self.owners, fresh=False)
 
     def link(self, first: tuple[Place, bytes], place: Place, name: bytes) -> bool:
         """Make ``name`` another name of a file; False if it was one already."""
         _require_plain(name)
         source, folder = self.open(first[0]), self.open(place)
-        numbers = {"src_dir_fd": source.number, "dst_dir_fd": folder.number}
+        numbers = {"src_dir_fd": source, "dst_dir_fd": folder}
         try:
             os.link(first[1], name, follow_symlinks=False, **numbers)
         except FileExistsError:
@@ -293,7 +300,7 @@ class Target:
             temp = self.temp_name()
             os.link(first[1], temp, follow_symlinks=False, **numbers)
             try:
-                os.rename(temp, name, src_dir_fd=folder.number, dst_dir_fd=folder.number)
+                os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
             finally:
                 self._tokens.discard(temp)
         return True
@@ -309,13 +316,13 @@ class Target:
         if status is None:
             return 0
         if not stat.S_ISDIR(status.st_mode):
-            os.unlink(name, dir_fd=self.open(place).number)
+            os.unlink(name, dir_fd=self.open(place))
             return 1
         return self._remove_folder(place, name, keep, path)
 
     def remove_empty(self, place: Place, name: bytes) -> None:
         """Remove a folder that has nothing in it."""
-        os.rmdir(name, dir_fd=self.open(place).number)
+        os.rmdir(name, dir_fd=self.open(place))
 
     def _remove_folder(self, place: Place, name: bytes, keep: Keep | None, path: bytes) -> int:
         removed = 0
@@ -336,12 +343,12 @@ class Target:
                     stack.append((deeper, inner, self.names(deeper), False))
                     break
                 elif status is not None:
-                    os.unlink(entry, dir_fd=self.open(here).number)
+                    os.unlink(entry, dir_fd=self.open(here))
                     removed += 1
             else:
                 self._beneath.drop(here)
                 if not kept and here.parent is not None:
-                    os.rmdir(here.name, dir_fd=self.open(here.parent).number)
+                    os.rmdir(here.name, dir_fd=self.open(here.parent))
                     removed += 1
                 elif stack:
                     stack[-1] = (*stack[-1][:3], True)
@@ -354,7 +361,7 @@ class Target:
             if name.startswith(b".dstore-") and _TEMP.fullmatch(name) and name not in self._tokens:
                 status = self.look(place, name)
                 if status is not None and not stat.S_ISDIR(status.st_mode):
-                    os.unlink(name, dir_fd=folder.number)
+                    os.unlink(name, dir_fd=folder)
                     yield name
 
     def count(self, incomplete: bool) -> None:
@@ -379,9 +386,9 @@ def remove_quietly(dirfd: int, name: bytes) -> None:
 def _unlock(dirfd: int, name: bytes) -> None:
     """Make a folder of our own readable and writable for ourselves, without following a link."""
     held = Descriptor(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd))
-    status = os.fstat(held.number)
+    status = os.fstat(held)
     if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:
-        os.chmod(b"/proc/self/fd/%d" % held.number, stat.S_IMODE(status.st_mode) | 0o700)
+        os.chmod(b"/proc/self/fd/%d" % held, stat.S_IMODE(status.st_mode) | 0o700)
 
 
 def _require_plain(name: bytes) -> None:
