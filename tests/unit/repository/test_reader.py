@@ -53,7 +53,7 @@ def test_neighbours_are_read_together(repo: Repository, tmp_path: Path) -> None:
 
 
 def test_damage_hurts_one_record_only(repo: Repository) -> None:
-    ids, records = stored(repo, *[noise(3000) for _ in range(40)])
+    _, records = stored(repo, *[noise(3000) for _ in range(40)])
     records = of_largest_pack(records)
     bad = records[4]
     key = ObjectKey(ObjectKind.PACK, bad.pack.hex())

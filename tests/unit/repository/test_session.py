@@ -2,6 +2,8 @@
 
 import random
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from dedupstore.errors import (
     StoreError,
     StoreFull,
 )
-from dedupstore.ids import ChunkId, TreeId
-from dedupstore.model import ChunkKind, Member
+from dedupstore.ids import ChunkId, PackId, TreeId
+from dedupstore.model import ChunkKind, Data, Member
 from dedupstore.objectstore.base import ObjectKey, ObjectKind
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.repository import Repository
@@ -111,14 +113,12 @@ def test_a_record_that_fits_in_no_pack_is_no_commit(repo: Repository) -> None:
 
 
 def failing_packs(store: MemoryStore, number: int) -> FaultyStore:
-    return FaultyStore(
-        store, fail_at=number, persistent=True, only=frozenset({"put"}), error=lambda text: StoreFull(text)
-    )
+    return FaultyStore(store, fail_at=number, persistent=True, only=frozenset({"put"}), error=StoreFull)
 
 
 def test_after_a_failed_finish_nothing_can_be_committed(store: MemoryStore, tmp_path: Path) -> None:
     repo = repos.reopen(failing_packs(store, 2), tmp_path / "x")
-    with pytest.raises(StoreFull), repo.writing() as session:
+    with pytest.raises(StoreFull), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         tree = page_for(session, b"data")
         with pytest.raises(StoreFull):
             session.finish()
@@ -127,9 +127,18 @@ def test_after_a_failed_finish_nothing_can_be_committed(store: MemoryStore, tmp_
 
 
 def test_waiting_threads_are_told_what_is_wrong_with_the_store(store: MemoryStore, tmp_path: Path) -> None:
-    repo = repos.reopen(failing_packs(store, 2), tmp_path / "x")
+    class Slow(FaultyStore):
+        """Fails only when everybody waits for it."""
+
+        def put(self, key: ObjectKey, parts: Sequence[Data]) -> None:
+            if key.kind is ObjectKind.PACK:
+                time.sleep(0.2)
+            super().put(key, parts)
+
+    slow = Slow(store, fail_at=2, persistent=True, only=frozenset({"put"}), error=StoreFull)
+    repo = repos.reopen(slow, tmp_path / "x")
     errors: list[DedupstoreError] = []
-    with pytest.raises(StoreFull), repo.writing() as session:
+    with pytest.raises(StoreFull), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
 
         def work() -> None:
             try:
@@ -167,7 +176,7 @@ def test_abort_keeps_what_was_stored(repo: Repository, tmp_path: Path) -> None:
 def test_the_first_error_is_told_though_giving_up_fails_too(store: MemoryStore, tmp_path: Path) -> None:
     broken = FaultyStore(store, fail_at=1, persistent=True, only=frozenset({"replace"}))
     repo = repos.reopen(broken, tmp_path / "x")
-    with pytest.raises(KeyboardInterrupt), repo.writing() as session:
+    with pytest.raises(KeyboardInterrupt), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         for _ in range(40):
             session.put(noise(60_000))
         raise KeyboardInterrupt
@@ -215,7 +224,7 @@ def test_what_fails_after_the_commit_does_not_undo_it(store: MemoryStore, tmp_pa
 
 
 def test_fenced(repo: Repository) -> None:
-    with pytest.raises(SessionFenced), repo.writing() as session:
+    with pytest.raises(SessionFenced), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         tree = page_for(session, b"data")
         key = ObjectKey(ObjectKind.SESSION, session.id.hex())
         repo.store.replace(key, b"fenced", expect=repo.store.get(key))
@@ -239,7 +248,7 @@ def pack_of(repo: Repository, tree: TreeId) -> bytes:
 def test_collection_of_what_is_relied_on_fences(repo: Repository) -> None:
     data = noise(4000)
     tree = committed(repo, data)
-    with pytest.raises(SessionFenced), repo.writing() as session:
+    with pytest.raises(SessionFenced), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         again = page_for(session, data)
         assert again == tree
         collect(repo, 1, [pack_of(repo, tree)])
@@ -262,7 +271,7 @@ def test_collection_of_something_else_is_no_matter(repo: Repository) -> None:
 def test_collection_fences_who_took_over_unseen(repo: Repository) -> None:
     old = committed(repo, noise(4000))
     other = committed(repo, noise(4000))
-    with pytest.raises(SessionFenced), repo.writing() as session:
+    with pytest.raises(SessionFenced), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         session.reuse(old)
         tree = page_for(session, noise(100))
         collect(repo, 1, [pack_of(repo, other)])
@@ -294,6 +303,7 @@ def test_packs_of_a_fenced_session_that_a_collector_took_are_not_adopted(
     collect(repo, 1, [bytes.fromhex(name)])  # type: ignore[list-item]
     for each in (repo, fresh(repo, tmp_path)):
         with each.writing() as session:
+            assert not each.index.has_pack(PackId(bytes.fromhex(name)))
             assert session.put(data).new
 
 
@@ -417,7 +427,7 @@ def test_a_pack_that_vanished_is_named(repo: Repository) -> None:
     data = noise(4000)
     other.put(data)
     other.finish()
-    with pytest.raises(ObjectNotFound, match="packs/"), repo.writing() as session:
+    with pytest.raises(ObjectNotFound, match="packs/"), repo.writing() as session:  # noqa: PT012 - raised wherever it is noticed
         tree = page_for(session, data)
         session.finish()
         relied = pack_of(repo, TreeId(session.put(data).id))
