@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -102,12 +103,18 @@ def back_up(
 ) -> BackupResult:
     """Back a source up.
 
-    Durability: on return the snapshot is committed and durable, and what went wrong after that is a
-    finding. Interrupted at any point, the repository
-    is valid as it was, and packs already stored are found by the next run. Raises `SourceError` if there
-    is nothing at all to back up or an all-or-nothing source failed, `SessionFenced`, and what the store
-    raises.
+    Closes the source. Durability: on return the snapshot is committed and durable, and what went wrong
+    after that is a finding. Interrupted at any point, the repository is valid as it was, and packs
+    already stored are found by the next run. Raises `SourceError` if there is nothing at all to back up
+    or an all-or-nothing source failed, `SessionFenced`, and what the store raises.
     """
+    with closing(source):
+        return _back_up(repo, source, options, report, clock)
+
+
+def _back_up(
+    repo: Repository, source: Source, options: BackupOptions, report: Reporter, clock: Clock
+) -> BackupResult:
     began, ticks = clock.now(), clock.monotonic()
     repo.sync()
     snapshots = repo.snapshots()
@@ -136,7 +143,6 @@ def back_up(
         return BackupResult(identifier, snapshot, tuple(findings))
     finally:
         past.abort()
-        source.close()
 
 
 def _measured(snapshot: Snapshot, stored: int, seconds: float) -> Snapshot:

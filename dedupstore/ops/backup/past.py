@@ -7,9 +7,11 @@ whose entries count and name it; the walk sees to that.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeAlias
 
+from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.ids import ChunkId, SnapshotId, TreeId
 from dedupstore.model import Node, NodeKind, Snapshot, Summary
 from dedupstore.repository.repository import Repository
@@ -54,8 +56,8 @@ class Previous:
         self._old = old
         self._next = next(old, None)
 
-    def find(self, item: Item) -> tuple[Node | None, bool]:
-        """Return the old node if the entry is unchanged, and whether there was an entry of that name.
+    def find(self, item: Item) -> tuple[Node | None, Node | None]:
+        """Return the old node if the entry is unchanged, and the old node of that name in any case.
 
         Items must be asked for in order of names.
         """
@@ -63,9 +65,9 @@ class Previous:
         while self._next is not None and self._next[0] < name:
             self._next = next(self._old, None)
         if self._next is None or self._next[0] != name:
-            return None, False
+            return None, None
         _, record, node = self._next
-        return (node if record == item.record and node.kind != NodeKind.DIR else None), True
+        return (node if record == item.record and node.kind != NodeKind.DIR else None), node
 
 
 class Past:
@@ -124,8 +126,11 @@ class Past:
         self._cache.abort()
 
     def _old_entries(self, cached: CachedFolder, top: TreeId) -> Iterator[_Old]:
-        """Join the old listing with the old nodes; what was left out or failed has no node."""
-        nodes = nodes_of(self._repo.load_page, top)
+        """Join the old listing with the old nodes; what was left out or failed has no node.
+
+        Nor has what lies behind a damaged page: it is read again.
+        """
+        nodes = _sound(nodes_of(self._repo.load_page, top))
         node = next(nodes, None)
         for segment in cached.listing:
             for item in unpack_segment(segment, 0):
@@ -135,6 +140,12 @@ class Past:
                     return
                 if node.name == item.name:
                     yield item.name, item.record, node
+
+
+def _sound(nodes: Iterator[Node]) -> Iterator[Node]:
+    """Yield nodes up to the first that can not be had."""
+    with suppress(IntegrityError, ObjectNotFound):
+        yield from nodes
 
 
 NOTHING = Previous(None, (), iter(()))

@@ -30,6 +30,8 @@ from dedupstore.tree.build import ContentBuilder
 
 BUFFER = 4 * 1024 * 1024
 BUFFERS_PER_WORKER = 5
+RECORD_MEMBERS = 4096
+"""Most chunks in one record: a pack's directory must fit in the pack."""
 WHOLE_MAX = 1024 * 1024
 """Files up to this size are read in one call into what room a buffer has left."""
 
@@ -285,7 +287,7 @@ class Pipeline:
             if not mine:
                 continue
             start, end = batch.pieces[number]
-            if group and size + end - start > self._record_size:
+            if group and (size + end - start > self._record_size or len(group) == RECORD_MEMBERS):
                 self._record(batch, group, size, compressor)
                 group, size = [], 0
             group.append(number)

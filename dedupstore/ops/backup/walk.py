@@ -177,19 +177,19 @@ class Walk:
             self._bytes += old.size
             return
         if stat.S_ISREG(item.mode):
-            self._file(frame, item, changed=before)
+            self._file(frame, item, before)
         else:
             node = self._node(frame, item)
             if node is not None:
                 self._assembly.push_node(frame, node, [])
-                self._count(node, changed=before)
+                self._count(node, before)
 
     def _settle(self, frame: Frame, item: Item) -> None:
         """Mark an entry that may change again without looking changed."""
         if item.ctime >= self._racy.earliest and self._racy.holds(item.ctime):
             frame.unstable.add(item.name)
 
-    def _file(self, frame: Frame, item: Item, *, changed: bool) -> None:
+    def _file(self, frame: Frame, item: Item, before: Node | None) -> None:
         try:
             node, parts = self._content(frame.folder, item)
         except SourceError as error:
@@ -198,7 +198,7 @@ class Walk:
         if item.name in frame.folder.unstable:
             self._torn(frame, item.name)
         self._assembly.push_node(frame, node, parts)
-        self._count(node, changed=changed)
+        self._count(node, before)
 
     def _content(self, folder: Folder, item: Item) -> tuple[Node, Parts]:
         if 0 <= item.size <= WHOLE_MAX:
@@ -219,13 +219,13 @@ class Walk:
             self._lost(frame, item.name, error)
             return None
 
-    def _count(self, node: Node, *, changed: bool) -> None:
+    def _count(self, node: Node, before: Node | None) -> None:
         self.uids.add(node.uid)
         self.gids.add(node.gid)
-        if changed:
-            self.files_changed += 1
-        else:
+        if before is None:
             self.files_new += 1
+        elif (before.size, before.mtime, before.kind) != (node.size, node.mtime, node.kind):
+            self.files_changed += 1  # else it was only looked at again
         self._items += 1
         self._bytes += node.size
 
