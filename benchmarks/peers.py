@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dedupstore import __version__
+
 PASSWORD = "benchmark"
 STEPS = ("first", "unchanged", "changed", "restore")
 
@@ -49,30 +51,22 @@ class Measure:
 
 def dstore(compression: str, scratch: Path) -> Program:
     command = str(Path(sys.executable).with_name("dstore"))
-    key = scratch / f"dstore-{compression}.key"
     environment = {
         "DSTORE_PASSWORD": PASSWORD,
         "XDG_CACHE_HOME": str(scratch / f"cache-dstore-{compression}"),
     }
-    opened = ["--key-file", str(key)]
+
+    def opened(repo: Path) -> list[str]:
+        return [command, "--key-file", f"{repo}.key", "-r", str(repo), "--quiet"]
+
     return Program(
         f"dstore {compression}",
-        first_line([command, "version"]),
+        f"dstore {__version__}",
         lambda repo: [
-            [command, "-r", str(repo), "init", "--compression", compression, "--recovery-key", str(key)]
+            [command, "-r", str(repo), "init", "--compression", compression, "--recovery-key", f"{repo}.key"]
         ],
-        lambda repo, source: [command, *opened, "-r", str(repo), "--quiet", "snapshot", str(source)],
-        lambda repo, target: [
-            command,
-            *opened,
-            "-r",
-            str(repo),
-            "--quiet",
-            "restore",
-            "latest",
-            "--target",
-            str(target),
-        ],
+        lambda repo, source: [*opened(repo), "snapshot", str(source)],
+        lambda repo, target: [*opened(repo), "restore", "latest", "--target", str(target)],
         environment=environment,
     )
 
@@ -206,17 +200,15 @@ def measure(
         p.name: {key: [] for key in (*STEPS, "stored", "stored after", "peak backup", "peak restore")}
         for p in programs
     }
-    work = scratch / "corpus"
     for number in range(rounds):
-        if work.exists():
-            shutil.rmtree(work)
+        # Everything of a round stays until its end: a file system that still discards what was just deleted
+        # (and ext4, which passes over inodes freed in the last half minute) would slow whoever comes next.
+        place = scratch / f"round-{number + 1}"
+        place.mkdir()
+        work = place / "corpus"
         subprocess.run(["cp", "-a", str(source), str(work)], check=True)
-        repos = {p.name: scratch / f"repo-{p.name.replace(' ', '-')}" for p in programs}
+        repos = {p.name: place / f"repo-{p.name.replace(' ', '-')}" for p in programs}
         for program in programs:
-            shutil.rmtree(repos[program.name], ignore_errors=True)
-            for name in scratch.glob("*cache*"):
-                if program.name.split()[0] in name.name:
-                    shutil.rmtree(name, ignore_errors=True)
             for command in program.init(repos[program.name]):
                 run(command, program, scratch)
         for step in ("first", "unchanged", "changed"):
@@ -228,29 +220,31 @@ def measure(
                 row = rows[program.name]
                 row[step].append(measured.seconds)
                 row["peak backup"].append(measured.peak_kib / 1024)
-                if step == "first":
-                    row["stored"].append(size_of(repos[program.name]) / 1e6)
-                if step == "changed":
-                    row["stored after"].append(size_of(repos[program.name]) / 1e6)
+                if step != "unchanged":
+                    stored = "stored" if step == "first" else "stored after"
+                    row[stored].append(size_of(repos[program.name]) / 1e6)
                 print(
                     f"  round {number + 1}: {program.name} {step} {measured.seconds:.2f} s", file=sys.stderr
                 )
         for program in programs:
-            target = scratch / "restored"
-            shutil.rmtree(target, ignore_errors=True)
+            target = place / f"restored-{program.name.replace(' ', '-')}"
             target.mkdir()
             settle()
-            measured = run(
-                program.restore(repos[program.name], target),
-                program,
-                target if program.in_target else scratch,
-            )
+            command = program.restore(repos[program.name], target)
+            measured = run(command, program, target if program.in_target else scratch)
             rows[program.name]["restore"].append(measured.seconds)
             rows[program.name]["peak restore"].append(measured.peak_kib / 1024)
             print(f"  round {number + 1}: {program.name} restore {measured.seconds:.2f} s", file=sys.stderr)
             if check and program.name.startswith("dstore"):
                 exact(work, target / str(work).lstrip("/"))
-        shutil.rmtree(scratch / "restored", ignore_errors=True)
+        about = {
+            "files": sum(1 for path in work.rglob("*") if not path.is_dir()),
+            "megabytes": size_of(work) / 1e6,
+        }
+        rows["corpus"] = {key: [float(value)] for key, value in about.items()}
+        shutil.rmtree(place)
+        if number + 1 < rounds:
+            time.sleep(60)
     return rows
 
 
@@ -324,13 +318,13 @@ def main() -> int:
     try:
         programs = found(scratch, options.only)
         rows = measure(programs, options.folder.resolve(), scratch, options.rounds, not options.no_check)
+        corpus = rows.pop("corpus")
         medians = {
             name: {key: statistics.median(values) for key, values in row.items()}
             for name, row in rows.items()
         }
-        corpus = scratch / "corpus"
-        files = sum(1 for path in corpus.rglob("*") if not path.is_dir())
-        about = machine() | {"corpus": f"{options.folder}: {files} files, {size_of(corpus) / 1e6:.0f} MB"}
+        size = f"{corpus['files'][0]:.0f} files, {corpus['megabytes'][0]:.0f} MB"
+        about = machine() | {"corpus": f"{options.folder}: {size}"}
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     text = "\n".join(

@@ -49,9 +49,12 @@ class ChunkSink(Protocol):
 
 
 class Batch:
-    """A buffer on its way: pieces are ``(start, end)`` of chunks in it, ids come from a worker."""
+    """A buffer on its way: pieces are ``(start, end)`` of chunks in it, ids come from a worker.
 
-    __slots__ = ("buffer", "done", "ids", "pieces", "used", "view")
+    ``hashed`` has the ids that the reading thread knows already, by position.
+    """
+
+    __slots__ = ("buffer", "done", "hashed", "ids", "pieces", "used", "view")
 
     def __init__(self, buffer: mmap.mmap) -> None:
         self.buffer = buffer
@@ -59,6 +62,7 @@ class Batch:
         self.used = 0
         self.pieces: list[tuple[int, int]] = []
         self.ids: list[ChunkId] = []
+        self.hashed: dict[int, ChunkId] = {}
         self.done = False
 
 
@@ -140,6 +144,8 @@ class Pipeline:
             return node, []
         first = len(batch.pieces)
         if size <= self._small_file:
+            # Hashed at once: a worker would take and give the interpreter lock for each of them.
+            batch.hashed[len(batch.pieces)] = chunk_id(self._id_key, batch.view[start : start + size])
             batch.pieces.append((start, start + size))
         else:
             self._cut(batch, start, start + size, final=True)
@@ -280,7 +286,11 @@ class Pipeline:
 
     def _process(self, batch: Batch, compressor: Compressor) -> None:
         view, key = batch.view, self._id_key
-        batch.ids = ids = [chunk_id(key, view[start:end]) for start, end in batch.pieces]
+        hashed = batch.hashed
+        batch.ids = ids = [
+            hashed.get(number) or chunk_id(key, view[start:end])
+            for number, (start, end) in enumerate(batch.pieces)
+        ]
         group: list[int] = []
         size = 0
         for number, mine in enumerate(self._sink.claim(ids)):
