@@ -17,7 +17,7 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 from typer._click.core import Command, Context, Parameter
-from typer._click.exceptions import ClickException
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer._click.exceptions import UsageError as BadCommandLine
 from typer._click.formatting import HelpFormatter
 from typer.core import TyperGroup
@@ -175,6 +175,7 @@ def root_command() -> Command:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return the exit status. Errors end in one sentence on standard error."""
+    _fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -223,10 +224,27 @@ def _say(sentence: str, status: int) -> int:
 
 def _usage(error: BadCommandLine) -> int:
     where = PROGRAM
+    if isinstance(error, NoArgsIsHelpError):
+        sys.stderr.write(error.ctx.get_help() + "\n")
+        path = error.ctx.command_path
+        return _say(f"'{path}' needs one of the commands above; see '{path} --help'", USAGE)
     if error.ctx is not None:
         where = error.ctx.command_path
         sys.stderr.write(error.ctx.get_usage() + "\n")
     return _say(f"{error.format_message().rstrip('.')}; see '{where} --help'", USAGE)
+
+
+def _fill_standard_streams() -> None:
+    """Let closed standard streams lead to nowhere.
+
+    Python has None in their place, and the next file to be opened, perhaps a pack, would get their number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _nothing() -> None:

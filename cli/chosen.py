@@ -37,6 +37,8 @@ def open_source(request: SourceRequest) -> Source:
         return _stream(request)
     if not request.words:
         raise UsageError("nothing to back up was named: give a PATH, --stdin NAME or --command NAME -- CMD")
+    if "" in request.words:
+        raise UsageError("an empty PATH names nothing (an unset variable?): write . for the current folder")
     limit = request.exclude_larger_than
     options = FilesOptions(
         exclude=tuple(_patterns(request.exclude, request.exclude_files)),
@@ -48,8 +50,11 @@ def open_source(request: SourceRequest) -> Source:
 
 
 def _stream(request: SourceRequest) -> Source:
-    if request.exclude or request.exclude_files or request.exclude_caches or request.exclude_larger_than:
-        raise UsageError("there is nothing to exclude from a stream: leave the --exclude options out")
+    limits = (request.exclude, request.exclude_files, request.exclude_caches, request.exclude_larger_than)
+    if any(limits) or request.one_file_system:
+        raise UsageError(
+            "there is nothing to exclude from a stream: leave --exclude… and --one-file-system out"
+        )
     if request.command is not None:
         return command_source(os.fsencode(request.command), [os.fsencode(word) for word in request.words])
     if request.words:

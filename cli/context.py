@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Self
 
 import typer
 
 from dedupstore.clock import SYSTEM_CLOCK
-from dedupstore.errors import UsageError
+from dedupstore.errors import RepositoryNotFound, UsageError
 from dedupstore.findings import Finding
 from dedupstore.ids import SnapshotId, short
 from dedupstore.model import Snapshot
@@ -19,7 +20,7 @@ from dedupstore.repository.repository import Repository
 from dedupstore.tree.select import Entry, parse_time, select
 
 from .localzone import LOCAL_ZONE
-from .render import Output, instant, instant_shown, note
+from .render import Output, counted, instant, instant_shown, note
 from .secrets import read_secret
 from .settings import Settings, settings_of
 
@@ -59,9 +60,12 @@ class Front:
     def unlocked(self) -> Iterator[tuple[Repository, Keyring]]:
         """As `repository`, with the keyring: for commands that change key slots."""
         url = self.settings.repository_url()
-        secret = read_secret(self.settings)
         with closing(open_store(url)) as store:
-            repository, keyring = unlock(store, secret, cache=self.settings.cache, clock=SYSTEM_CLOCK)
+            secret = read_secret(self.settings)
+            try:
+                repository, keyring = unlock(store, secret, cache=self.settings.cache, clock=SYSTEM_CLOCK)
+            except RepositoryNotFound as error:
+                raise no_repository(url) from error
             with repository:
                 yield repository, keyring
 
@@ -72,7 +76,7 @@ class Front:
         return select(
             self.snapshots(repository),
             wanted.text or "latest",
-            at=None if wanted.at is None else read_time(wanted.at),
+            at=None if wanted.at is None else read_until(wanted.at),
             host=wanted.host,
             paths=wanted.paths,
             tags=wanted.tags,
@@ -85,6 +89,14 @@ class Front:
             self.tell(finding)
         return entries
 
+    def doubts(self, repository: Repository, wanted: Wanted) -> list[Finding]:
+        """Return the snapshots that `pick` could not open, if one of them may be what was wanted."""
+        by_place = wanted.text is None or wanted.text.startswith("latest")
+        found = damaged_snapshots(repository) if by_place else []
+        if found:
+            note(f"{counted(len(found), 'snapshot')} can not be opened and may be what was meant: see above")
+        return found
+
     def say(self, text: str) -> None:
         """Tell people something beside the answer, on standard error; --quiet and --json leave it out."""
         if not self.settings.quiet and not self.settings.json:
@@ -95,6 +107,15 @@ class Front:
         note(f"{finding.where}: {finding.error}")
 
 
+def no_repository(url: str) -> RepositoryNotFound:
+    """Return the error for a place that holds none."""
+    return RepositoryNotFound(
+        f"there is no repository at {url}: correct --repo or DSTORE_REPO, "
+        "or make one there with 'dstore init'",
+        url=url,
+    )
+
+
 def damaged_snapshots(repository: Repository) -> list[Finding]:
     """Return the snapshots that the last listing met and could not open."""
     return [Finding(name, error) for name, error in repository.damaged]
@@ -103,6 +124,15 @@ def damaged_snapshots(repository: Repository) -> list[Finding]:
 def read_time(text: str) -> datetime:
     """Read an instant as the user wrote it, in this machine's zone if it names none."""
     return parse_time(text, SYSTEM_CLOCK.now(), LOCAL_ZONE)
+
+
+def read_until(text: str) -> datetime:
+    """As `read_time`, for the end of a span: a time without a fraction means all of its second.
+
+    Listings show whole seconds, so the time they show of a snapshot must find that snapshot.
+    """
+    found = read_time(text)
+    return found if found.microsecond else found + timedelta(microseconds=999_999)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str | None, tuple[bytes, ...]]:
@@ -121,6 +151,15 @@ def split_paths(arguments: Sequence[str]) -> tuple[bytes, ...]:
                 f"{argument!r} is no path inside a snapshot: write it from the root, with a slash first"
             )
     return tuple(argument.encode("utf-8", "surrogateescape") for argument in arguments)
+
+
+def named_folder(text: str) -> Path:
+    """Return the folder that an option names; an empty text, mostly an unset variable, is refused."""
+    if not text:
+        raise UsageError(
+            "an empty --target names nothing (an unset variable?): write . for the current folder"
+        )
+    return Path(text)
 
 
 def taken(identifier: SnapshotId, snapshot: Snapshot) -> str:

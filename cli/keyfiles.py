@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from dedupstore.clock import SYSTEM_CLOCK
-from dedupstore.errors import TargetError
+from dedupstore.errors import DedupstoreError, TargetError
 from dedupstore.format.constants import KEY_SIZE
 from dedupstore.format.keys import KeyFile, format_key_file
 from dedupstore.repository.keyring import Keyring
@@ -17,7 +17,11 @@ def add_key_file(keyring: Keyring, path: Path, repository: bytes, label: str) ->
     """
     secret = KeyFile(SYSTEM_CLOCK.random(KEY_SIZE), repository)
     write_key_file(path, secret, repository)
-    return keyring.add(secret, label)
+    try:
+        return keyring.add(secret, label)
+    except DedupstoreError:
+        path.unlink(missing_ok=True)  # it opens nothing, and must not be taken for a key that does
+        raise
 
 
 def write_key_file(path: Path, secret: KeyFile, repository: bytes) -> None:
@@ -46,8 +50,18 @@ def write_key_file(path: Path, secret: KeyFile, repository: bytes) -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raise `TargetError` if ``path`` exists: now, since a later refusal would leave things half done."""
+    """Raise `TargetError` if ``path`` exists or can not be made.
+
+    Now, since a later refusal would leave things half done.
+    """
     if os.path.lexists(path):
         raise TargetError(
             f"{path} exists and may be a key that is needed: name a file that does not", path=path
+        )
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise TargetError(
+            f"key file {path} can not be written: {folder} is no folder that this user may write to; "
+            "name another place",
+            path=path,
         )

@@ -15,6 +15,10 @@ Host: TypeAlias = Annotated[
 Tags: TypeAlias = Annotated[
     list[str] | None, typer.Option("--tag", metavar="TAG", help="Only those with this tag (repeatable).")
 ]
+Include: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="PATTERN", help="Only what fits PATTERN (repeatable)."),
+]
 SnapshotAndPath: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(

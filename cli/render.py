@@ -73,6 +73,7 @@ class Output:
         """For people: write a table; a rich one on a terminal, aligned text elsewhere."""
         if self.json:
             return
+        rows = [[text_shown(cell) for cell in row] for row in rows]
         if sys.stdout.isatty():
             importlib.import_module(".terminal", __package__).show_table(columns, rows, color=self.color)
         else:
@@ -98,7 +99,7 @@ class Output:
 
 def note(text: str) -> None:
     """Write one line to standard error under the program's name."""
-    sys.stderr.write(f"dstore: {text}\n")
+    sys.stderr.write(f"dstore: {text_shown(text)}\n")
     sys.stderr.flush()
 
 
@@ -145,6 +146,16 @@ def path_text(path: bytes) -> str:
 def path_shown(path: bytes) -> str:
     """Return a path for people: nothing in it can move the cursor or break the line."""
     return printable(path)
+
+
+def text_shown(text: str) -> str:
+    """Return any text for people (a host, a tag, an error), as safe to show as a path."""
+    return text if text.isprintable() else printable(text.encode("utf-8", "backslashreplace"))
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number with its noun: ``1 thing``, ``2 things``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def size_shown(size: int) -> str:

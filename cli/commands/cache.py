@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dedupstore.errors import NotFoundError, ObjectNotFound, RepositoryBusy, RepositoryNotFound
+from dedupstore.errors import NotFoundError, ObjectNotFound, RepositoryBusy
 from dedupstore.findings import Finding
 from dedupstore.format.config import read_config_header
 from dedupstore.ids import short
@@ -18,7 +18,7 @@ from dedupstore.repository.indexfolder import CacheFolder
 from dedupstore.repository.indexrows import CacheSizes
 from dedupstore.repository.segments import rebuild_from_packs
 
-from ..context import Front
+from ..context import Front, no_repository
 from ..exitcodes import status_of_findings
 from ..progress import progress_for
 from ..render import Column, size_shown
@@ -55,7 +55,7 @@ def rebuild(
     findings: list[Finding] = []
     with front.repository() as repository, progress_for(front.output) as report:
         index = repository.index
-        index.clear_packs()
+        index.clear()
         if from_packs:
             damaged = rebuild_from_packs(repository.store, repository.keychain, index, report)
             findings = [Finding(f"packs/{short(pack)}", error) for pack, error in damaged]
@@ -94,11 +94,12 @@ SUBCOMMANDS: dict[str, Callable[..., object]] = {"info": info, "rebuild": rebuil
 
 def _place(front: Front) -> tuple[bytes, Path]:
     """Return the repository's id and its cache folder; no key is needed for that."""
-    with closing(open_store(front.settings.repository_url())) as store:
+    url = front.settings.repository_url()
+    with closing(open_store(url)) as store:
         try:
             identifier = read_config_header(store.get(CONFIG_KEY)).repo_id
         except ObjectNotFound as error:
-            raise RepositoryNotFound("there is no repository here: make one with 'dstore init'") from error
+            raise no_repository(url) from error
     return identifier, front.settings.cache / identifier.hex()
 
 

@@ -13,6 +13,7 @@ from dedupstore.tree.walk import entries_of, lookup
 
 from ..context import Front, Wanted, split_arguments, taken
 from ..entries import KIND_NAMES
+from ..exitcodes import status_of_findings
 from ..options import At, Host, SnapshotAndPath, Tags
 from ..render import path_shown
 
@@ -27,7 +28,7 @@ def run(
     at: At = None,
     host: Host = None,
     tag: Tags = None,
-) -> None:
+) -> int:
     """Write a file from a snapshot to standard output."""
     front = Front.of(ctx)
     text, paths = split_arguments(what or ())
@@ -35,7 +36,8 @@ def run(
         raise UsageError("cat writes one file: give its path from the root, as it was at the source")
     with front.repository() as repository:
         repository.sync()
-        identifier, snapshot = front.pick(repository, Wanted(text, at, host, tuple(tag or ()), paths))
+        wanted = Wanted(text, at, host, tuple(tag or ()), paths)
+        identifier, snapshot = front.pick(repository, wanted)
         front.say(taken(identifier, snapshot))
         node = lookup(repository.load_page, snapshot.root, paths[0])
         if node.kind not in {NodeKind.FILE, NodeKind.STREAM}:
@@ -43,6 +45,7 @@ def run(
             raise UsageError(f"{path_shown(paths[0])} is no file but a {kind}: 'dstore ls' shows it")
         for piece in _content(repository, node):
             front.output.raw(piece)
+        return status_of_findings(front.doubts(repository, wanted))
 
 
 def _content(repository: Repository, node: Node) -> Iterator[Data]:

@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from dedupstore.findings import Finding
-from dedupstore.ids import short
+from dedupstore.ids import SnapshotId, short
 from dedupstore.tree.find import Match, find
 from dedupstore.tree.glob import Glob
 from dedupstore.tree.select import Filter, matching
 
-from ..context import Front, Wanted
+from ..context import Front, Wanted, damaged_snapshots
 from ..entries import entry_fields, entry_line
 from ..exitcodes import status_of_findings
 from ..options import At, Host, Tags
-from ..render import Fields, instant, instant_shown
+from ..render import Fields, instant, instant_shown, text_shown
 
 
 def run(
@@ -49,6 +49,7 @@ def run(
         repository.sync()
         if snapshot is None and at is None:
             where = matching(front.snapshots(repository), Filter(host=host, tags=frozenset(tag or ())))
+            findings += damaged_snapshots(repository)
         else:
             where = [front.pick(repository, Wanted(snapshot, at, host, tuple(tag or ())))]
         matches = _sound(find(repository.load_page, where, glob), findings, front)
@@ -70,15 +71,17 @@ def _sound(found: Iterator[Match | Finding], findings: list[Finding], front: Fro
 
 def _show(front: Front, matches: Iterator[Match], *, long: bool) -> None:
     """Write the matches under a heading for each snapshot."""
-    last = b""
+    last: SnapshotId | None = None
     for match in matches:
         if match.id != last:
             front.output.line(
-                f"{'' if not last else chr(10)}{short(match.id)}  {instant_shown(match.snapshot.time)}  "
-                f"{match.snapshot.host}"
+                f"{'' if last is None else chr(10)}{short(match.id)}  "
+                f"{instant_shown(match.snapshot.time)}  {text_shown(match.snapshot.host)}"
             )
             last = match.id
         front.output.line("  " + entry_line(match.path, match.node, long=long))
+    if last is None:
+        front.say("nothing fits: a pattern fits whole names, so try '*PART*'")
 
 
 def _fields(match: Match) -> Fields:

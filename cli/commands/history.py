@@ -9,7 +9,7 @@ from dedupstore.ids import short
 from dedupstore.tree.history import Version, history
 from dedupstore.tree.select import Filter, matching
 
-from ..context import Front, read_time, split_paths
+from ..context import Front, damaged_snapshots, read_until, split_paths
 from ..entries import KIND_NAMES, entry_fields
 from ..exitcodes import status_of_findings
 from ..options import Host, Tags
@@ -39,12 +39,12 @@ def run(
     """Show every version of a path."""
     front = Front.of(ctx)
     (wanted,) = split_paths([path])
-    which = Filter(host=host, tags=frozenset(tag or ()), before=None if at is None else read_time(at))
+    which = Filter(host=host, tags=frozenset(tag or ()), before=None if at is None else read_until(at))
     with front.repository() as repository:
         repository.sync()
         snapshots = matching(front.snapshots(repository), which)
         versions: list[Version] = []
-        findings: list[Finding] = []
+        findings = damaged_snapshots(repository)
         for found in history(repository.load_page, snapshots, wanted):
             if isinstance(found, Finding):
                 findings.append(found)

@@ -10,6 +10,7 @@ import typer
 
 from dedupstore.chunker.base import DEFAULT_AVERAGE, Params
 from dedupstore.clock import SYSTEM_CLOCK
+from dedupstore.errors import UsageError
 from dedupstore.format import constants as c
 from dedupstore.format.codec import Compression
 from dedupstore.format.config import ChunkerConfig, Epoch, RepoConfig
@@ -90,6 +91,8 @@ def run(
 
 def _config(cipher: int, average: int, compression: str | None) -> RepoConfig:
     """Return the configuration of a new repository: a new id, and one epoch of keys."""
+    if not 128 <= average <= 4 << 20:  # what the format and the chunker take
+        raise UsageError(f"chunk size {average} is out of range: choose one from 128 to 4M")
     params = Params.for_average(average)
     config = RepoConfig(
         id=SYSTEM_CLOCK.random(c.REPO_ID_SIZE),

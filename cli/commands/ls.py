@@ -35,7 +35,8 @@ def run(
         raise UsageError(f"{len(paths)} paths were given: ls lists one, run it for each")
     with front.repository() as repository:
         repository.sync()
-        chosen, snapshot = front.pick(repository, Wanted(text, at, host, tuple(tag or ()), paths))
+        wanted = Wanted(text, at, host, tuple(tag or ()), paths)
+        chosen, snapshot = front.pick(repository, wanted)
         front.say(taken(chosen, snapshot))
         findings: list[Finding] = []
         top = lookup(repository.load_page, snapshot.root, b"".join(paths))
@@ -46,7 +47,7 @@ def run(
         else:
             for path, node in sound:
                 front.output.line(entry_line(path, node, long=long))
-        return status_of_findings(findings)
+        return status_of_findings([*front.doubts(repository, wanted), *findings])
 
 
 def _entries(

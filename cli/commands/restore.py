@@ -1,6 +1,5 @@
 """``dstore restore``."""
 
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -8,17 +7,13 @@ import typer
 from dedupstore.ops.restore.request import Action, Heard, Overwrite, RestoreOptions, RestoreResult
 from dedupstore.ops.restore.restorer import restore
 
-from ..context import Front, Wanted, split_arguments, taken, taken_fields
+from ..context import Front, Wanted, named_folder, split_arguments, taken, taken_fields
 from ..exitcodes import status_of_findings
-from ..options import At, Host, SnapshotAndPaths, Tags
+from ..options import At, Host, Include, SnapshotAndPaths, Tags
 from ..progress import progress_for
-from ..render import duration_shown, note, path_shown, size_shown
+from ..render import counted, duration_shown, note, path_shown, size_shown
 from ..tuning import tune
 
-Include: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--include", metavar="PATTERN", help="Only what fits PATTERN (repeatable)."),
-]
 Exclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="PATTERN", help="Not what fits PATTERN (repeatable)."),
@@ -37,7 +32,7 @@ HowToOverwrite: TypeAlias = Annotated[
 def run(
     ctx: typer.Context,
     target: Annotated[
-        Path, typer.Option("--target", "-t", metavar="DIR", help="Write below DIR; made if it is not there.")
+        str, typer.Option("--target", "-t", metavar="DIR", help="Write below DIR; made if it is not there.")
     ],
     what: SnapshotAndPaths = None,
     at: At = None,
@@ -63,6 +58,7 @@ def run(
     """
     front = Front.of(ctx)
     text, paths = split_arguments(what or ())
+    folder = named_folder(target)
     tune()
     options = RestoreOptions(
         include=tuple(include or ()),
@@ -74,16 +70,17 @@ def run(
         numeric_owner=numeric_owner,
     )
     with front.repository() as repository:
-        identifier, snapshot = front.pick(repository, Wanted(text, at, host, tuple(tag or ()), paths))
+        wanted = Wanted(text, at, host, tuple(tag or ()), paths)
+        identifier, snapshot = front.pick(repository, wanted)
         front.say(f"restoring {taken(identifier, snapshot)}")
         with progress_for(front.output) as report:
             heard = _telling(front) if dry_run else None
-            result = restore(repository, snapshot, target, paths, options, report, heard=heard)
+            result = restore(repository, snapshot, folder, paths, options, report, heard=heard)
     front.output.event("summary", {**_fields(result), **taken_fields(identifier, snapshot)})
     front.output.remark(_sentence(result, target, dry_run=dry_run))
     if result.failed:
-        note(f"{result.failed} things could not be restored as they should: see the lines above")
-    return status_of_findings(result.findings)
+        note(f"{counted(result.failed, 'thing')} could not be restored as wanted: see the lines above")
+    return status_of_findings([*front.doubts(repository, wanted), *result.findings])
 
 
 def _telling(front: Front) -> Heard:
@@ -108,7 +105,7 @@ def _fields(result: RestoreResult) -> dict[str, object]:
     }
 
 
-def _sentence(result: RestoreResult, target: Path, *, dry_run: bool) -> str:
+def _sentence(result: RestoreResult, target: str, *, dry_run: bool) -> str:
     verb = "would restore" if dry_run else "restored"
     parts = [f"{verb} {result.files} files, {size_shown(result.bytes)} to {target}"]
     if result.skipped:

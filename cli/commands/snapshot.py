@@ -24,7 +24,7 @@ from ..options import (
     Stdin,
 )
 from ..progress import progress_for
-from ..render import duration_shown, note, size_shown
+from ..render import counted, duration_shown, note, size_shown
 from ..tuning import tune
 from ..whoami import host_name, user_name
 
@@ -97,7 +97,7 @@ def run(
     front.output.event("summary", _fields(result))
     front.output.remark(_sentence(result))
     if result.findings:
-        note(f"{len(result.findings)} things could not be read as they should: see the lines above")
+        note(f"{counted(len(result.findings), 'thing')} could not be read as wanted: see the lines above")
     return status_of_findings(result.findings)
 
 

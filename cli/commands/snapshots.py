@@ -8,7 +8,7 @@ from dedupstore.ids import SnapshotId, short
 from dedupstore.model import Snapshot
 from dedupstore.tree.select import Filter, matching
 
-from ..context import Front, damaged_snapshots, read_time
+from ..context import Front, damaged_snapshots, read_time, read_until, split_paths
 from ..exitcodes import status_of_findings
 from ..options import Host, Tags
 from ..render import Column, Fields, instant, instant_shown, path_shown, path_text, size_shown
@@ -49,8 +49,8 @@ def run(
     wanted = Filter(
         host=host,
         tags=frozenset(tag or ()),
-        paths=tuple(text.encode("utf-8", "surrogateescape") for text in path or ()),
-        before=None if before is None else read_time(before),
+        paths=split_paths(path or ()),
+        before=None if before is None else read_until(before),
         after=None if after is None else read_time(after),
         latest=latest,
     )

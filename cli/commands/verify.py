@@ -9,7 +9,7 @@ from dedupstore.ops.verify.checker import VerifyResult, verify
 from ..context import Front
 from ..exitcodes import status_of_findings
 from ..progress import progress_for
-from ..render import note, size_shown
+from ..render import counted, note, size_shown
 from ..tuning import tune
 
 
@@ -30,7 +30,8 @@ def run(
     front.output.event("summary", _fields(result))
     if result.findings:
         note(
-            f"{len(result.findings)} problems were found: keep the repository as it is and look at each above"
+            f"{counted(len(result.findings), 'problem')} found: keep the repository as it is "
+            "and look at each above"
         )
     else:
         front.output.remark(

@@ -88,7 +88,11 @@ def decode_list_page(data: Data) -> ListPage:
         raise _damaged(f"claims level {level} and {count} entries")
     if len(data) != c.LIST_HEADER_SIZE + count * size:
         raise _damaged("has a wrong length")
-    return ListPage(level, bytes(data[c.LIST_HEADER_SIZE :]))
+    page = ListPage(level, bytes(data[c.LIST_HEADER_SIZE :]))
+    # Pages may repeat below each other, 4096 to the power of the depth: only lengths bound a walk.
+    if 0 in [length for _, length in (iter_refs if level else iter_entries)(page.entries)]:
+        raise _damaged("has an entry of no length")
+    return page
 
 
 def _damaged(how: str) -> ObjectDamaged:

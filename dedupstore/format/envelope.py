@@ -128,7 +128,8 @@ def _object_key(key: bytes, kind: int, salt: bytes, repo_id: bytes, name: bytes)
 
 
 def _not_ours(wanted: str) -> ObjectDamaged:
+    # Without the configuration there is nothing that a verify could do.
+    step = "restore it from a copy" if wanted == _NAMES[c.OBJECT_CONFIG] else "run a verify of the repository"
     return ObjectDamaged(
-        f"the {wanted} does not open: it was altered, or belongs to another repository, name or key; "
-        "run a verify of the repository"
+        f"the {wanted} does not open: it was altered, or belongs to another repository, name or key; {step}"
     )

@@ -32,7 +32,7 @@ def decode_rows(pack: PackId, rows: Sequence[Row], limit: int) -> Contents:
 
     Raises `ObjectDamaged` for rows that make no sense.
     """
-    if len(rows) > c.RECORDS_MAX:
+    if len(rows) > c.RECORDS_MAX or limit > c.PACK_SIZE_MAX:
         raise _nonsense(pack)
     offset = c.PACK_HEADER_SIZE
     found: list[tuple[Record, tuple[Member, ...]]] = []
@@ -40,6 +40,7 @@ def decode_rows(pack: PackId, rows: Sequence[Row], limit: int) -> Contents:
         if (
             not 0 < length <= limit - offset
             or not 0 < plain_length <= c.RECORD_PLAIN_MAX
+            or length > c.RECORD_PLAIN_MAX + c.AEGIS256_TAG_SIZE
             or not 0 <= codec <= 0xFF
             or len(packed) % c.MEMBER_SIZE
             or (base is not None and len(base) != c.HASH_SIZE)

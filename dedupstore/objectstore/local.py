@@ -80,6 +80,11 @@ class LocalStore:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(root, 0o700)
             if not _is_empty(root):
+                if os.path.lexists(f"{root}/{ObjectKind.CONFIG.value}"):
+                    raise ObjectExists(
+                        f"{root} holds a repository already: use it, or choose a new or an empty folder",
+                        path=root,
+                    )
                 raise ObjectExists(f"{root} is not empty: choose a new or an empty folder", path=root)
             _flush_folder(os.path.dirname(root))
             mode = _permissions(root)

@@ -36,9 +36,23 @@ class Keychain:
         return keys
 
     def chunk_id(self, kind: ChunkKind, data: Data) -> ChunkId:
-        """Return the id that a chunk with this plaintext has here."""
+        """Return the id that a chunk with this plaintext gets here now, by the newest epoch's key."""
         keys = self.current
         return chunk_id(keys.id_data if kind is ChunkKind.DATA else keys.id_tree, data)
+
+    def names(self, kind: ChunkKind, data: Data, chunk: ChunkId) -> bool:
+        """Say whether ``chunk`` is the id of this plaintext under any epoch's key.
+
+        A chunk keeps the id that it was first stored with, also when it is packed anew under a later epoch.
+        """
+        if self.chunk_id(kind, data) == chunk:
+            return True
+        for number in self._secrets:
+            if number != self.current.number:
+                keys = self.epoch(number)
+                if chunk_id(keys.id_data if kind is ChunkKind.DATA else keys.id_tree, data) == chunk:
+                    return True
+        return False
 
     def seal(self, kind: int, payload: Data, name: bytes = b"") -> bytes:
         """Return the stored bytes of a small object, bound to its kind, this repository and ``name``."""

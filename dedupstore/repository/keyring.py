@@ -13,6 +13,7 @@ from dedupstore.errors import (
     ObjectExists,
     ObjectNotFound,
     RepositoryNotFound,
+    StoreError,
     UsageError,
     WrongPassphrase,
 )
@@ -146,11 +147,16 @@ def unlock(
     """Open a repository.
 
     Raises `RepositoryNotFound`, `WrongPassphrase`, `FormatError` for a newer format, `ObjectDamaged`
-    naming ``config``. A passphrase costs about 0.4 s for each passphrase slot that is tried.
+    if ``config`` or all key slots are damaged or gone. A passphrase costs about 0.4 s for each passphrase
+    slot that is tried.
     """
     try:
         stored = store.get(CONFIG_KEY)
     except ObjectNotFound as error:
+        if _has_snapshots(store):
+            raise ObjectDamaged(
+                "the repository's config is gone, though its snapshots are there: restore it from a copy"
+            ) from error
         raise RepositoryNotFound("there is no repository here; make one with `dstore init`") from error
     header = read_config_header(stored)
     broken = strange = tried = 0
@@ -169,9 +175,18 @@ def unlock(
             return Repository(store, config, cache, clock), keyring
     if strange and not tried:
         raise ObjectDamaged(f"{CONFIG_KEY} and the key slots are of different repositories; restore it")
+    if not (tried or broken):
+        raise ObjectDamaged("the repository's key slots are gone: restore them from a copy")
     damage = f" ({broken} damaged key slots were passed over)" if broken else ""
     kind = "key file" if isinstance(secret, KeyFile) else "passphrase"
     raise WrongPassphrase(f"no key slot opens with this {kind}{damage}; check it, or use another key")
+
+
+def _has_snapshots(store: ObjectReader) -> bool:
+    try:
+        return any(store.listing(ObjectKind.SNAPSHOT))
+    except StoreError:  # the place itself is not there
+        return False
 
 
 def _slots(store: ObjectReader) -> Iterator[SlotEntry]:

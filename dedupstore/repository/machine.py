@@ -22,7 +22,8 @@ class Machine:
         """Describe the calling process."""
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-            boot = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+            machine = Path("/etc/machine-id").read_text("ascii").strip()
+            boot = f"{boot} {os.readlink('/proc/self/ns/pid')} {machine}"
         except OSError:
             boot = ""
         return cls(os.uname().nodename, boot, os.getpid())
@@ -31,8 +32,9 @@ class Machine:
         """Say whether that process is surely over: it ran here, and before a reboot or under a free pid."""
         if host != self.host or not boot or not self.boot or not 0 < pid <= _PID_MAX:
             return False
-        if boot.partition(" ")[0] != self.boot.partition(" ")[0]:
-            return True
+        theirs, ours = boot.split(" "), self.boot.split(" ")
+        if theirs[0] != ours[0]:  # before a reboot, if it was this machine and not one of the same name
+            return len(theirs) == len(ours) == 3 and theirs[2] == ours[2]
         if boot != self.boot:  # a container beside this one: its pids are not ours to ask for
             return False
         try:

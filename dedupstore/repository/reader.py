@@ -29,7 +29,7 @@ GAP = 64 * 1024
 RANGE_MAX = 8 * 1024 * 1024
 """Longest joined range; bounds memory."""
 
-FetchBase = Callable[[ChunkId], bytes]
+FetchBase = Callable[[ChunkId, ChunkKind], bytes]
 
 
 class RecordReader:
@@ -85,7 +85,7 @@ class RecordReader:
         """Open and expand one record from its sealed bytes; raises `ChunkDamaged`."""
         key, kind, cipher = self._pack(record.pack)
         ad = record_ad(kind, self._repo_id, record.number, record.codec, record.plain_length, record.base)
-        base = None if record.base is None else self._fetch_base(record.base)  # uses the scratch, too
+        base = None if record.base is None else self._fetch_base(record.base, kind)  # uses the scratch, too
         scratch = self._scratch(record.length)
         try:
             size = cipher.open_into(scratch, 0, sealed, ad=ad, number=record.number, key=key)

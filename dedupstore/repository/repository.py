@@ -85,6 +85,25 @@ class Repository:
         """Bring the local index up to date with the store. Raises `ObjectDamaged` naming a bad segment."""
         segments.sync(self.store, self.keychain, self.index, report)
 
+    def drop_lost_packs(self) -> list[PackId]:
+        """Take packs that the store no longer has out of the index; return them.
+
+        One listing of the packs. Whatever lay in them counts as unknown afterwards, so that a backup
+        stores it again.
+        """
+        there = {info.key.name for info in self.store.listing(ObjectKind.PACK)}
+        lost = [pack for pack, *_ in self.index.packs() if pack.hex() not in there and self._is_gone(pack)]
+        if lost:
+            self.index.forget(lost)
+        return lost
+
+    def _is_gone(self, pack: PackId) -> bool:
+        try:
+            self.store.stat(ObjectKey(ObjectKind.PACK, pack.hex()))
+        except ObjectNotFound:
+            return True
+        return False
+
     def snapshots(self) -> list[tuple[SnapshotId, Snapshot]]:
         """Return every snapshot, in order of commits; those that do not open go to `damaged`.
 
@@ -137,7 +156,8 @@ class Repository:
         (place,) = self.index.rows([tree])
         if place is None:
             raise ObjectNotFound(
-                f"no pack holds tree page {short(tree)}; run `dstore cache rebuild`, then `dstore verify`",
+                f"no pack holds tree page {short(tree)}; run `dstore cache rebuild --from-packs`, "
+                "then `dstore verify`",
                 chunk=tree,
             )
         number, position, offset, length, codec, plain_length, start, size, base = place
@@ -177,7 +197,7 @@ class Repository:
 
     def check(self, chunk: ChunkId, kind: ChunkKind, data: Data, record: Record) -> None:
         """Raise `ChunkDamaged` unless ``data`` is the plaintext that ``chunk`` names."""
-        if self.keychain.chunk_id(kind, data) != chunk:
+        if not self.keychain.names(kind, data, chunk):
             raise ChunkDamaged(
                 f"chunk {short(chunk)} in pack {short(record.pack)} is not what its id says; "
                 "run `dstore verify --data` to see what it hurts",
@@ -186,7 +206,9 @@ class Repository:
                 chunk=chunk,
             )
 
-    def read(self, ids: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, Data]]:
+    def read(
+        self, ids: Sequence[ChunkId], kind: ChunkKind = ChunkKind.DATA
+    ) -> Iterator[tuple[ChunkId, Data]]:
         """Yield chunks grouped by pack, each checked; raises `ChunkDamaged` or `ObjectNotFound`.
 
         Memory: one record. Each record is opened once for all of its chunks that are wanted.
@@ -206,12 +228,18 @@ class Repository:
                 with memoryview(plain) as view:
                     for chunk, start, size in rows[record.number][1]:
                         data = bytes(view[start : start + size])
-                        self.check(chunk, ChunkKind.DATA, data, record)
+                        self.check(chunk, kind, data, record)
                         yield chunk, data
 
-    def _chunk(self, chunk: ChunkId) -> bytes:
-        """Return one chunk's plaintext: the base of a delta record."""
-        for _, data in self.read([chunk]):
+    def _chunk(self, chunk: ChunkId, kind: ChunkKind) -> bytes:
+        """Return one chunk's plaintext: the base of a delta record, which is never a delta itself."""
+        (place,) = self.index.find([chunk])
+        if place is not None and place.record.base is not None:
+            raise ChunkDamaged(
+                f"chunk {short(chunk)} is the base of a record and a delta itself; run `dstore verify`",
+                chunk=chunk,
+            )
+        for _, data in self.read([chunk], kind):
             return bytes(data)
         raise ObjectNotFound(f"no pack holds chunk {short(chunk)}; run `dstore verify`", chunk=chunk)
 

@@ -64,7 +64,10 @@ def read_segment(store: ObjectReader, keychain: Keychain, name: str) -> tuple[Pa
         raise ObjectDamaged(
             f"{key} is not what its name says; `dstore cache rebuild --from-packs` does without it", key=key
         )
-    return decode_segment(keychain.open(c.OBJECT_SEGMENT, stored)).packs
+    found = decode_segment(keychain.open(c.OBJECT_SEGMENT, stored))
+    if found.removed:
+        raise FormatError(f"{key} takes packs out of the index: use a newer dstore", key=key)
+    return found.packs
 
 
 class SegmentWriter:
@@ -87,8 +90,13 @@ class SegmentWriter:
         if self._chunks >= SEGMENT_CHUNKS:
             self.flush()
 
-    def add_relied(self, packs: Iterable[PackId], dead: AbstractSet[SessionId]) -> None:
+    def add_relied(
+        self, packs: Iterable[PackId], dead: AbstractSet[SessionId], *, reuses: bool = False
+    ) -> None:
         """Take those packs that no segment is known to list, and all that ``dead`` sessions left behind.
+
+        With ``reuses``, subtrees of earlier snapshots were taken over unseen, so any pack may be relied on:
+        all that no segment lists are taken. That also heals an index that has lost a segment.
 
         What a snapshot relies on must be in a segment before it commits, whoever stored it, and whatever
         became of the local index meanwhile. Raises `ObjectNotFound`, `ObjectDamaged` for a relied one.
@@ -97,7 +105,7 @@ class SegmentWriter:
         for pack, _, _, segmented in self._index.packs():
             if segmented:
                 relied.discard(pack)
-            elif pack[:SESSION_ID_SIZE] in dead:
+            elif reuses or pack[:SESSION_ID_SIZE] in dead:
                 left.add(pack)
         mine = {pack.id for pack in self._batch}
         for pack in sorted(relied - mine):
@@ -113,7 +121,8 @@ class SegmentWriter:
         stored = self._keychain.seal(c.OBJECT_SEGMENT, encode_segment(self._batch))
         name = plain_hash(stored).hex()
         self._store.put(ObjectKey(ObjectKind.INDEX, name), [stored])
-        self._index.mark_segment(name, [pack.id for pack in self._batch])
+        # Added again, for another process may have emptied the index since: what is listed must be there.
+        self._index.add_all(self._batch, segment=name)
         self._batch, self._chunks = [], 0
 
 

@@ -207,7 +207,9 @@ class WriteSession:
     def commit(self, snapshot: Snapshot) -> SnapshotId:
         """Make everything durable, then decide. Raises `SessionFenced`, or what went wrong with a pack."""
         self.finish()
-        self._segments.add_relied(self._used.values(), {entry.id for entry in self._dead})
+        self._segments.add_relied(
+            self._used.values(), {entry.id for entry in self._dead}, reuses=bool(self._adopted_trees)
+        )
         self._segments.flush()
         self._validate()
         stored = self.keychain.seal(c.OBJECT_SNAPSHOT, encode_snapshot(snapshot))

@@ -121,6 +121,10 @@ class Folder(Protocol):
         """
         ...
 
+    def expect(self, items: Sequence[Item]) -> None:
+        """Hear that these are about to be read, in this order: a hint, which may do nothing."""
+        ...
+
     def open(self, item: Item) -> Stream:
         """Open a regular file of any size; raises as `read` does."""
         ...

@@ -9,7 +9,6 @@ import re
 from typing import Final, TypeAlias
 
 STAR: Final = b"*"
-_GLOBSTAR_NAME: Final = b"**"
 Token: TypeAlias = bytes
 """A regular expression for exactly one byte, or `STAR`."""
 Component: TypeAlias = tuple[Token, ...] | None

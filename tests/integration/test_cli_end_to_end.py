@@ -102,7 +102,7 @@ def test_init_says_what_was_made_and_refuses_a_second_time(tmp_path: Path) -> No
     assert re.fullmatch("[0-9a-f]{32}", made["repository"])
     assert made["cipher"].lower().startswith("xchacha20")
     assert made["chunk_size"] == 65536
-    assert "not empty" in program.error("init", status=1)
+    assert "holds a repository already" in program.error("init", status=1)
     assert "nothing" not in program.text("snapshots")
 
 

@@ -197,6 +197,9 @@ class DiskFolder:
     def folder(self, item: Item) -> "DiskFolder":
         return DiskFolder(self._disk, self._child(item), self.path + b"/" + item.name)
 
+    def expect(self, items: Sequence[Item]) -> None:
+        """Hear the hint."""
+
     def descends(self, item: Item) -> bool:
         return True
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dedupstore.clock import Clock
-from dedupstore.errors import DedupstoreError
+from dedupstore.errors import DedupstoreError, IntegrityError, ObjectNotFound
 from dedupstore.findings import Finding
 from dedupstore.format.codec import Compression
-from dedupstore.ids import SnapshotId
+from dedupstore.ids import PackId, SnapshotId, short
 from dedupstore.model import Snapshot, Statistics
 from dedupstore.ops.backup.past import Past
 from dedupstore.ops.backup.sink import DrySink, Sink
@@ -60,6 +60,16 @@ class _Run:
     sequence: int
     began: datetime
     ticks: float
+
+    def walk_sound(self, sink: Sink) -> tuple[Walk, Snapshot]:
+        """Walk; if the last snapshot's tree turns out to be damaged, once more without relying on it."""
+        try:
+            return self.walk(sink)
+        except (IntegrityError, ObjectNotFound):
+            if not self.past.valid:
+                raise
+        self.past.distrust()
+        return self.walk(sink)
 
     def walk(self, sink: Sink) -> tuple[Walk, Snapshot]:
         """Walk the source into ``sink`` and describe the snapshot it gives."""
@@ -117,23 +127,30 @@ def _back_up(
 ) -> BackupResult:
     began, ticks = clock.now(), clock.monotonic()
     repo.sync()
+    lost = repo.drop_lost_packs()
     snapshots = repo.snapshots()
+    damaged = [Finding(where, error) for where, error in repo.damaged if where.startswith("snapshots/")]
+    damaged += [Finding(f"packs/{pack.hex()}", _lost_pack(pack)) for pack in lost]
     past = Past(repo, source, snapshots, host=options.host)
     sequence = 1 + max((snapshot.sequence for _, snapshot in snapshots), default=0)
+    if lost:
+        past.distrust()
+    for finding in damaged:
+        report.finding(finding.where, finding.error)
     run = _Run(repo, source, options, report, clock, past, sequence, began, ticks)
     report.started("snapshot", None, None)
     compression = options.compression or Compression.parse(repo.config.compression)
     try:
         if options.dry_run:
             walk, snapshot = run.walk(DrySink(repo.index, repo.keychain, compression))
-            return BackupResult(None, snapshot, tuple(walk.findings))
+            return BackupResult(None, snapshot, (*damaged, *walk.findings))
         past.begin()
         with repo.writing(compression) as session:
-            walk, snapshot = run.walk(session)
+            walk, snapshot = run.walk_sound(session)
             session.finish()
             snapshot = _measured(snapshot, session.counters.stored_bytes, clock.monotonic() - ticks)
             identifier = session.commit(snapshot)
-        findings = list(walk.findings)
+        findings = [*damaged, *walk.findings]
         if session.unsettled is not None:
             findings.append(Finding(f"snapshots/{identifier.hex()}", session.unsettled))
         try:
@@ -143,6 +160,14 @@ def _back_up(
         return BackupResult(identifier, snapshot, tuple(findings))
     finally:
         past.abort()
+
+
+def _lost_pack(pack: PackId) -> ObjectNotFound:
+    return ObjectNotFound(
+        f"pack {short(pack)} is no longer in the store; what the source still has of it was stored again, "
+        "run `dstore verify` to see what older snapshots lack",
+        pack=pack,
+    )
 
 
 def _measured(snapshot: Snapshot, stored: int, seconds: float) -> Snapshot:

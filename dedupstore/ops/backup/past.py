@@ -91,6 +91,10 @@ class Past:
             self.parent = alike[-1] if alike else None
         self.snapshot = by_id[self.parent] if self.parent is not None else None
 
+    def distrust(self) -> None:
+        """Use nothing of what is remembered: everything is read again."""
+        self.valid = False
+
     def begin(self) -> None:
         """Start remembering; if another process does so for this source, this run remembers nothing."""
         self._cache.begin()

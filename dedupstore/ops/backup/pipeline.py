@@ -24,6 +24,7 @@ from dedupstore.format.codec import Compression, Compressor
 from dedupstore.format.crypto import chunk_id
 from dedupstore.ids import HOLE, ChunkId
 from dedupstore.model import Data, Member, Node
+from dedupstore.ops.backup.pace import Pace
 from dedupstore.repository.buffers import BufferPool
 from dedupstore.sources.base import Folder, Item, Stream
 from dedupstore.tree.build import ContentBuilder
@@ -110,6 +111,7 @@ class Pipeline:
         compression: Compression,
         record_size: int,
         small_file: int,
+        pace: Pace,
         workers: int,
     ) -> None:
         """``record_size`` and ``small_file`` as in `RepoConfig`; ``workers`` counts the calling thread."""
@@ -119,6 +121,7 @@ class Pipeline:
         self._id_key = id_key
         self._compression = compression
         self._record_size = record_size
+        self._pace = pace
         self._small_file = min(small_file, self._max_size)
         self._buffer_size = max(BUFFER, 2 * self._max_size)  # a full one always holds a cut
         self._pool = BufferPool(self._buffer_size, workers * BUFFERS_PER_WORKER + 2)
@@ -137,7 +140,9 @@ class Pipeline:
         """Read a small file in one go; ``None`` if it has outgrown that and must be streamed."""
         batch = self._room(item.size + 1)
         start = batch.used
+        self._pace.begin()
         node, size = folder.read(item, batch.view[start:])
+        self._pace.end()
         if size < 0:
             return None
         if not size:

@@ -20,6 +20,7 @@ from dedupstore.format.tree import PageSplitter
 from dedupstore.ids import ChunkId, TreeId
 from dedupstore.model import Node, NodeKind, Summary
 from dedupstore.ops.backup.frames import Assembly, Frame, with_subtree
+from dedupstore.ops.backup.pace import Pace
 from dedupstore.ops.backup.past import NOTHING, Past, Previous, RacyTimes
 from dedupstore.ops.backup.pipeline import WHOLE_MAX, Parts, Pipeline
 from dedupstore.ops.backup.sink import Sink
@@ -28,6 +29,8 @@ from dedupstore.repository.repository import Repository
 from dedupstore.sources.base import Folder, Item, Source
 from dedupstore.sources.segments import blank
 
+AHEAD = 64
+"""How many files of a new folder are asked for ahead, and once more."""
 WAITING_MAX = 20_000
 REPORT_FOLDERS = 64
 
@@ -49,6 +52,7 @@ class Walk:
         self._past = past
         self._report = report
         config, keys = repo.config, repo.keychain.current
+        self._pace = Pace(clock)
         self._pipeline = Pipeline(
             sink,
             make_chunker(keys.chunker, Params(*config.chunker)),
@@ -56,6 +60,7 @@ class Walk:
             sink.compression,
             config.record_size,
             config.small_file,
+            self._pace,
             workers,
         )
         self._assembly = Assembly(
@@ -144,7 +149,10 @@ class Walk:
             frame.known = previous.known
             self._reuse(previous.known[0])  # of its entries, those that are unchanged
         for segment in frame.listing:
-            for item in folder.items(segment):
+            items = folder.items(segment)
+            for number, item in enumerate(items):
+                if self._pace.slow and previous is NOTHING and number % AHEAD == 0:
+                    folder.expect(items[number + 1 : number + 1 + 2 * AHEAD])
                 if stat.S_ISDIR(item.mode):
                     child = self._folder_entry(frame, item, previous)
                     if child is not None:

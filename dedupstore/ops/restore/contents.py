@@ -11,7 +11,7 @@ _ZEROS = bytes(_STEP)
 
 
 def has_content(
-    fd: int, size: int, entries: Iterable[tuple[ChunkId, int]], chunk_id: Callable[[Data], ChunkId]
+    fd: int, size: int, entries: Iterable[tuple[ChunkId, int]], names: Callable[[Data, ChunkId], bool]
 ) -> bool:
     """Read an open file and compare it with content entries; stops at the first difference.
 
@@ -22,13 +22,15 @@ def has_content(
     offset = 0
     buffer = bytearray()
     for chunk, length in entries:
+        if length > size - offset:
+            return False
         if chunk == HOLE:
             good = _is_zero(fd, offset, length)
         else:
             if len(buffer) < length:
                 buffer = bytearray(length)
             with memoryview(buffer)[:length] as view:
-                good = _fill(fd, view, offset) and chunk_id(view) == chunk
+                good = _fill(fd, view, offset) and names(view, chunk)
         if not good:
             return False
         offset += length

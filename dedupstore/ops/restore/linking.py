@@ -1,9 +1,14 @@
 """Files with several names: the first one restored leads, the others become links to it.
 
-Memory: about 250 bytes for each such file of the whole restore (a node does not say how many names there
+A group is a device's and an inode's number, and device numbers are given out anew at every boot or mount:
+what was taken over unseen from an earlier snapshot may bear the number of another file that was read in
+this one. So only what has the same content too is one file.
+
+Memory: about 300 bytes for each such file of the whole restore (a node does not say how many names there
 are, so none can be forgotten).
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from dedupstore.model import Node
@@ -14,7 +19,6 @@ from dedupstore.sources.files.beneath import Place
 class Leader:
     """The name of a file that has others."""
 
-    kind: int
     place: Place
     name: bytes
 
@@ -27,13 +31,17 @@ class Leaders:
 
     def find(self, node: Node) -> Leader | None:
         """Return the leader of a node's group; None if the node has but one name, or is the first."""
-        if not node.link:
-            return None
-        leader = self._leaders.get(node.link)
-        # Names of one file are of one kind; a tree that says otherwise gets two files.
-        return leader if leader is not None and leader.kind == node.kind else None
+        return self._leaders.get(_identity(node)) if node.link else None
 
     def lead(self, node: Node, place: Place, name: bytes) -> None:
         """Note where the first name of a group is restored."""
         if node.link:
-            self._leaders[node.link] = Leader(node.kind, place, name)
+            self._leaders[_identity(node)] = Leader(place, name)
+
+
+def _identity(node: Node) -> bytes:
+    """Return what is equal in all names of one file, and in no other's."""
+    state = hashlib.blake2b(node.link, digest_size=16)
+    state.update(b"\0%d %d %d %d\0" % (node.kind, node.size, node.depth, node.rdev))
+    state.update(node.content or node.target)
+    return state.digest()

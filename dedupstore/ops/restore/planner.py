@@ -229,7 +229,8 @@ def _split(pack: PackId, records: dict[int, tuple[Location, list[Piece]]]) -> It
 def _no_place(chunk: ChunkId, place: Location | None) -> DedupstoreError:
     if place is None:
         return ObjectNotFound(
-            f"no pack holds chunk {short(chunk)}; run `dstore cache rebuild`, then `dstore verify`",
+            f"no pack holds chunk {short(chunk)}; run `dstore cache rebuild --from-packs`, "
+            "then `dstore verify`",
             chunk=chunk,
         )
     return ChunkDamaged(

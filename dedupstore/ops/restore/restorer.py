@@ -70,6 +70,11 @@ def restore(
     Raises `NotFoundError` for a path the snapshot lacks, `UsageError`, `TargetError` if the target can
     not be opened, `StoreFull` if it takes no more, and what reading the repository raises.
     """
+    if options.delete and snapshot.statistics.files_failed:
+        raise UsageError(
+            f"this snapshot lacks {snapshot.statistics.files_failed} entries that could not be read when it "
+            "was taken, and --delete would remove them here: restore without it"
+        )
     if options.delete and options.overwrite is Overwrite.KEEP_BOTH:
         raise UsageError("--delete would remove what --overwrite keep-both keeps: choose one of them")
     choice = Choice.of(options.include, options.exclude)
@@ -143,7 +148,7 @@ class _Run:
         )
         self._writer: Writer | None = None
         if target is not None:
-            self._writer = Writer(repo.reader, self._chunk_id, target, tally, self._label)
+            self._writer = Writer(repo.reader, self._names, target, tally, self._label)
 
     def __enter__(self) -> Self:
         return self
@@ -245,7 +250,7 @@ class _Run:
         assert self._target is not None
         held = self._target.read(slot.place, slot.name)
         found = entries_of(self._load_list, slot.node)
-        return has_content(held, slot.node.size, found, self._chunk_id)
+        return has_content(held, slot.node.size, found, self._names)
 
     def _verify(self, slot: Slot) -> None:
         """Read a restored file from the disk again and report it if it is not what it should be."""
@@ -265,8 +270,8 @@ class _Run:
             )
         self._tally.finding(slot.path, problem)
 
-    def _chunk_id(self, data: Data) -> ChunkId:
-        return self._repo.keychain.chunk_id(ChunkKind.DATA, data)
+    def _names(self, data: Data, chunk: ChunkId) -> bool:
+        return self._repo.keychain.names(ChunkKind.DATA, data, chunk)
 
     def _load_list(self, page: TreeId) -> ListPage:
         return decode_list_page(self._repo.load_tree(page))

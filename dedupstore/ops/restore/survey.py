@@ -26,6 +26,7 @@ from dedupstore.tree.walk import Lost
 _DIR = int(NodeKind.DIR)
 _FILES = (int(NodeKind.FILE), int(NodeKind.STREAM))
 _DEVICES = 1 << 63
+_SIZES = 1 << 63
 DOUBTFUL = 256
 """Existing files that are compared together, at most."""
 
@@ -224,7 +225,7 @@ def _makes_sense(node: Node) -> bool:
     """Whether the system's calls can be asked for such a thing at all."""
     if node.xattrs and any(not key or b"\0" in key for key, _ in node.xattrs):
         return False
-    return b"\0" not in node.target and 0 <= node.rdev < _DEVICES
+    return b"\0" not in node.target and 0 <= node.rdev < _DEVICES and node.size < _SIZES
 
 
 def _nonsense(path: bytes) -> DedupstoreError:

@@ -33,14 +33,14 @@ class Writer:
     def __init__(
         self,
         reader: RecordReader,
-        chunk_id: Callable[[Data], ChunkId],
+        names: Callable[[Data, ChunkId], bool],
         target: Target,
         tally: Tally,
         snapshot: str,
     ) -> None:
         """``snapshot``: its name, for messages."""
         self._reader = reader
-        self._chunk_id = chunk_id
+        self._names = names
         self._target = target
         self._tally = tally
         self._snapshot = snapshot
@@ -115,14 +115,14 @@ class Writer:
         pieces.sort(key=_START)
         whole: list[Piece] = []
         parts: list[Piece] = []
-        chunk_id = self._chunk_id
+        names = self._names
         last: ChunkId | None = None
         good = False
         with memoryview(plain) as view:
             for piece in pieces:
                 start, size, chunk, slot, offset = piece
                 if chunk != last:
-                    good = chunk_id(view[start : start + size]) == chunk
+                    good = names(view[start : start + size], chunk)
                     last = chunk
                 if not good:
                     self.lose(slot, offset, _mismatch(chunk, pack))

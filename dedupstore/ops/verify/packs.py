@@ -108,7 +108,7 @@ class PackReader:
         if hash(contents) != pack.digest:
             raise ObjectDamaged(
                 f"pack {short(pack.id)} lists other chunks than the index says of it: "
-                "`dstore repair` writes the index anew",
+                "`dstore cache rebuild --from-packs` does without it",
                 pack=pack.id,
             )
         return contents
@@ -131,14 +131,14 @@ class PackReader:
         try:
             sealed = data[record.offset : record.offset + record.length]
             plain = self._view.reader.open_record(record, sealed)
-        except (IntegrityError, NotFoundError) as error:
+        except (IntegrityError, NotFoundError, FormatError) as error:
             self._register.add_record(pack.id, record.number, error)
             return
-        identify = self._view.keychain.chunk_id
+        names = self._view.keychain.names
         start = 0
         with memoryview(plain) as whole:
             for member in members:
-                if identify(pack.kind, whole[start : start + member.size]) != member.id:
+                if not names(pack.kind, whole[start : start + member.size], member.id):
                     self._register.add_chunk(
                         member.id,
                         ChunkDamaged(

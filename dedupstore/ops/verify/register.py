@@ -93,7 +93,7 @@ class Register:
         """Note that snapshots need a pack that no index segment lists."""
         error = ObjectNotFound(
             f"no index segment lists pack {short(name)} although snapshots need it; nothing in it is lost: "
-            "`dstore repair` writes the index anew",
+            "`dstore cache rebuild --from-packs` finds it",
             pack=name,
         )
         self._add(self._unlisted, name, f"packs/{name.hex()}", error, holds=False)
@@ -167,6 +167,7 @@ def _forget_frames(error: BaseException | None) -> None:
 def no_place(chunk: ChunkId) -> ObjectNotFound:
     """Return the error for a chunk that snapshots need and no index segment lists."""
     return ObjectNotFound(
-        f"no pack is known to hold chunk {short(chunk)}: `dstore repair` looks into the packs themselves",
+        f"no pack is known to hold chunk {short(chunk)}: "
+        "`dstore cache rebuild --from-packs` looks into the packs themselves",
         chunk=chunk,
     )

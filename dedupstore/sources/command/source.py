@@ -124,6 +124,9 @@ class StreamFolder:
         """Raise: there are no folders here."""
         raise NotImplementedError(f"{printable(item.name)} is no folder")
 
+    def expect(self, items: Sequence[Item]) -> None:
+        """Nothing can be read ahead of a stream."""
+
     def descends(self, item: Item) -> bool:
         """There is nowhere to go."""
         del item

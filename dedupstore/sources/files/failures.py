@@ -28,6 +28,8 @@ def source_error(error: OSError, path: bytes) -> SourceError:
         step = "run as a user who may read it, or exclude it"
     elif number in _EXHAUSTED:
         step = "raise the limit of open files (ulimit -n)"
+    elif number == errno.E2BIG:
+        step = "it has more extended attributes than can be stored; remove some, or exclude it"
     else:
         step = "check the file system and the system's log"
     reason = os.strerror(number) if number else str(error)

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 
 from dedupstore.model import Node
 from dedupstore.sources.base import SEGMENT_ENTRIES, Item, Listing
@@ -12,6 +14,7 @@ from dedupstore.sources.files.leads import Lead
 from dedupstore.sources.files.listing import Lister
 from dedupstore.sources.files.metadata import file_node, other_node
 from dedupstore.sources.files.options import FilesOptions
+from dedupstore.sources.files.readahead import read_ahead
 from dedupstore.sources.files.stream import FileStream
 from dedupstore.sources.patterns import PatternSet
 from dedupstore.sources.segments import (
@@ -130,7 +133,19 @@ class FileFolder:
             raise source_error(error, self._path_of(item)) from error
         if not stat.S_ISREG(item.mode):
             raise replaced(self._path_of(item))
-        return file_node(item, size, xattrs, self._rules.home), size
+        try:
+            return file_node(item, size, xattrs, self._rules.home), size
+        except OSError as error:
+            raise source_error(error, self._path_of(item)) from error
+
+    def expect(self, items: Sequence[Item]) -> None:
+        """Have the kernel start reading the first MiB of each regular file, without waiting for it."""
+        with suppress(OSError):
+            fd = self._handle.acquire()
+            try:
+                read_ahead(fd, items)
+            finally:
+                self._handle.release()
 
     def open(self, item: Item) -> FileStream:
         """Open a regular file of any size."""

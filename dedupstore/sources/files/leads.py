@@ -1,11 +1,12 @@
 """From the paths a user gives to the tree of names that leads to them."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from dedupstore.errors import SourceError, UsageError
+from dedupstore.errors import SourceError, SourceVanished, UsageError
 from dedupstore.findings import printable
 from dedupstore.sources.files.failures import source_error
 
@@ -63,7 +64,7 @@ def make_leads(paths: Sequence[bytes]) -> Leads:
         try:
             status = os.lstat(path)
         except OSError as error:
-            leads.absent.append((path, source_error(error, path)))
+            leads.absent.append((path, _unreached(error, path)))
             continue
         if not found:
             leads.home = status.st_dev
@@ -81,6 +82,15 @@ def make_leads(paths: Sequence[bytes]) -> Leads:
             paths=tuple(path for path, _ in leads.absent),
         ) from leads.absent[0][1]
     return leads
+
+
+def _unreached(error: OSError, path: bytes) -> SourceError:
+    """Return the finding for a source path; one that is not there was perhaps never there."""
+    if error.errno != errno.ENOENT:
+        return source_error(error, path)
+    return SourceVanished(
+        f"{printable(path)} is not there: correct the path, or leave it out", path=path, errno=error.errno
+    )
 
 
 def _above(path: bytes) -> Iterator[bytes]:

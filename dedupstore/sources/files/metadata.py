@@ -1,5 +1,6 @@
 """From a stat record to a node: everything a folder entry has beside its content."""
 
+import errno
 import os
 import stat
 
@@ -20,10 +21,18 @@ _KINDS = {
     stat.S_IFBLK: int(NodeKind.BLOCK_DEVICE),
 }
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
+XATTRS_MAX = 4 * 1024 * 1024
+"""Most bytes of extended attributes of one entry. They lie in its tree page, and a page must fit in a record
+and a pack; a file system may let any user attach half a gigabyte."""
 
 
 def file_node(item: Item, size: int, xattrs: Xattrs, home: int) -> Node:
-    """Return the node of a regular file of which ``size`` bytes were read; ``home`` as in `link_group`."""
+    """Return the node of a regular file of which ``size`` bytes were read; ``home`` as in `link_group`.
+
+    Raises ``OSError`` for attributes beyond `XATTRS_MAX`.
+    """
+    if xattrs:
+        _check_xattrs(xattrs)
     return Node(
         item.name,
         FILE,
@@ -45,6 +54,9 @@ def other_node(fd: int, item: Item, home: int, *, follow: bool = False) -> Node:
     """
     kind = _KINDS[stat.S_IFMT(item.mode)]
     target = os.readlink(item.name, dir_fd=fd) if kind == NodeKind.SYMLINK else b""
+    # There is no listxattrat(); this path leads through the descriptor, not through the folders.
+    xattrs = xattrs_of(b"/proc/self/fd/%d/%s" % (fd, item.name), follow=follow)
+    _check_xattrs(xattrs)
     return Node(
         item.name,
         kind,
@@ -55,8 +67,7 @@ def other_node(fd: int, item: Item, home: int, *, follow: bool = False) -> Node:
         target=target,
         rdev=item.rdev,
         link=link_group(item, home),
-        # There is no listxattrat(); this path leads through the descriptor, not through the folders.
-        xattrs=xattrs_of(b"/proc/self/fd/%d/%s" % (fd, item.name), follow=follow),
+        xattrs=xattrs,
     )
 
 
@@ -70,6 +81,11 @@ def link_group(item: Item, home: int) -> bytes:
         return b""
     inode = item.ino.to_bytes(8, "little")
     return inode if item.dev == home else item.dev.to_bytes(8, "little") + inode
+
+
+def _check_xattrs(xattrs: Xattrs) -> None:
+    if sum([len(name) + len(value) for name, value in xattrs]) > XATTRS_MAX:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
 
 
 def _stored_time(nanoseconds: int) -> int:

@@ -13,6 +13,7 @@ _STEPS = {
     errno.EROFS: "make the file system writable, or restore to another folder",
     errno.EISDIR: "a folder stands there; move it away, or restore with --delete",
     errno.ENOTEMPTY: "a folder stands there; move it away, or restore with --delete",
+    errno.EEXIST: "something else stands there; move it away, or restore to another folder",
     errno.ENOTDIR: "something that is no folder stands there; move it away",
     errno.ELOOP: "a symlink stands there, and restores do not follow links; remove it",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",

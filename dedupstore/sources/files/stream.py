@@ -9,6 +9,7 @@ from dedupstore.sources.base import Item
 from dedupstore.sources.files.failures import replaced, source_error
 from dedupstore.sources.files.listing import open_file, xattrs_of
 from dedupstore.sources.files.metadata import file_node
+from dedupstore.sources.files.readahead import read_on
 from dedupstore.sources.segments import pack_record, unpack_record
 
 _BLOCK = 512
@@ -59,6 +60,8 @@ class FileStream:
         except OSError as error:
             raise source_error(error, self._path) from error
         self._at += size
+        if not self._sparse:
+            read_on(self._fd, self._at)
         return size
 
     def finish(self) -> Node:
@@ -72,7 +75,10 @@ class FileStream:
             self.changed = True
             self._unstable.add(self._name)
         item = unpack_record(self._name, record, self._dev)
-        return file_node(item, self._at, xattrs_of(self._fd), self._home)
+        try:
+            return file_node(item, self._at, xattrs_of(self._fd), self._home)
+        except OSError as error:
+            raise source_error(error, self._path) from error
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -5,12 +5,13 @@ import mmap
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dedupstore.errors import DedupstoreError, FormatError, IntegrityError, ObjectDamaged
+from dedupstore.errors import DedupstoreError, FormatError, IntegrityError, ObjectDamaged, UsageError
 from dedupstore.format import constants as c
-from dedupstore.format.crypto import chunk_id, get_cipher, plain_hash
+from dedupstore.format.crypto import Buffer, chunk_id, get_cipher, plain_hash
 from dedupstore.format.keys import derive_epoch
 from dedupstore.format.pack import (
     PackBuilder,
@@ -23,7 +24,7 @@ from dedupstore.format.pack import (
 )
 from dedupstore.format.padding import padme
 from dedupstore.ids import ChunkId, PackId
-from dedupstore.model import ChunkKind, Member, PackContents
+from dedupstore.model import ChunkKind, Data, Member, PackContents
 
 VECTOR = Path(__file__).parents[2] / "vectors/format/pack-v1.json"
 KEYS = derive_epoch(3, bytes(range(32)))
@@ -236,3 +237,31 @@ def test_golden_vector(number: int) -> None:
     contents, data = golden(number)
     assert data == vector
     assert parse(vector) == contents
+
+
+@pytest.mark.parametrize("plain_length", [0, c.RECORD_PLAIN_MAX + 1])
+def test_a_record_that_no_reader_would_take_is_refused(plain_length: int) -> None:
+    """Its whole pack, and every segment that lists it, would be refused with it."""
+    made = builder(c.CIPHER_AEGIS256)
+    with pytest.raises(UsageError, match="can not be stored"):
+        made.reserve(100, c.CODEC_ZSTD, plain_length, [Member(ChunkId(bytes(32)), plain_length)], None)
+    add(made, b"goes on")
+    contents, data = finished(made)
+    assert parse(data) == contents
+
+
+@ciphers
+def test_a_seal_that_opens_to_other_bytes_is_not_believed(number: int) -> None:
+    """As where memory spoils a ciphertext before its tag is computed from it."""
+
+    class Spoilt:
+        def __getattr__(self, name: str) -> object:
+            return getattr(get_cipher(number), name)
+
+        def seal_into(self, out: Buffer, offset: int, plain: Data, **bound: Any) -> int:
+            return get_cipher(number).seal_into(out, offset, b"?" + bytes(plain)[1:], **bound)
+
+    made = builder(number)
+    made._cipher = Spoilt()  # type: ignore[assignment]
+    with pytest.raises(IntegrityError, match="read back"):
+        add(made, b"some bytes")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dedupstore.errors import FormatError, ObjectDamaged, UsageError
 from dedupstore.format import chunklist, config, segment, session, snapshot, tree
 from dedupstore.format import constants as c
+from dedupstore.format.rows import decode_rows
 from dedupstore.ids import PackId
 from dedupstore.model import PackContents, Snapshot
 from tests.unit.format import cases
@@ -74,7 +75,8 @@ def test_configs(value: config.RepoConfig) -> None:
 
 
 @given(
-    st.integers(0, c.LIST_DEPTH_MAX - 1), st.lists(st.tuples(cases.ids, cases.u32), min_size=1, max_size=9)
+    st.integers(0, c.LIST_DEPTH_MAX - 1),
+    st.lists(st.tuples(cases.ids, st.integers(1, 2**32 - 1)), min_size=1, max_size=9),
 )
 def test_list_pages(level: int, entries: list[tuple[chunklist.ChunkId, int]]) -> None:
     packed = chunklist.pack_entries(entries) if level == 0 else chunklist.pack_refs(entries)  # type: ignore[arg-type]
@@ -267,6 +269,25 @@ def test_content_size_and_halves() -> None:
     for read in (chunklist.iter_entries, chunklist.iter_refs, chunklist.content_size):
         with pytest.raises(ObjectDamaged):
             read(bytes(35))
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_entry_of_no_length_is_refused(level: int) -> None:
+    """Pages that repeat below each other are bounded by their lengths alone."""
+    pack = c.LIST_REF.pack if level else c.LIST_ENTRY.pack
+    page = chunklist.ListPage(level, pack(bytes(32), 1) + pack(bytes(32), 0))
+    with pytest.raises(ObjectDamaged, match="no length"):
+        chunklist.decode_list_page(chunklist.encode_list_page(page))
+
+
+@pytest.mark.parametrize(
+    ("length", "size"), [(c.RECORD_PLAIN_MAX + 33, 1 << 26), (100, c.PACK_SIZE_MAX + 1), (0, 1 << 20)]
+)
+def test_rows_that_would_cost_too_much_are_refused(length: int, size: int) -> None:
+    name = PackId(bytes(32))
+    row = (length, c.CODEC_RAW, 1, None, c.MEMBER.pack(bytes(32), 1))
+    with pytest.raises(ObjectDamaged, match="makes no sense"):
+        decode_rows(name, [row], size)
 
 
 @pytest.mark.parametrize(

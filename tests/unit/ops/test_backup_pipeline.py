@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import pytest
 
 from dedupstore.chunker.base import Params, make_chunker
+from dedupstore.clock import SYSTEM_CLOCK
 from dedupstore.errors import StoreFull
 from dedupstore.format.codec import Compression
 from dedupstore.ids import ChunkId
 from dedupstore.model import Data, Member
+from dedupstore.ops.backup.pace import Pace
 from dedupstore.ops.backup.pipeline import Parts, Pipeline, entries_of, is_done
 from dedupstore.sources.segments import unpack_segment
 from tests.support.disk import DEVICE, Disk, DiskFolder
@@ -40,6 +42,7 @@ def test_what_was_not_stored_is_never_done(workers: int) -> None:
         Compression.parse("none"),
         1 << 20,
         1 << 17,
+        Pace(SYSTEM_CLOCK),
         workers,
     )
     pieces: list[Parts] = []

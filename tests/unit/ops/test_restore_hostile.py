@@ -147,6 +147,30 @@ def test_a_hard_link_to_a_link(repo: Repository, tmp_path: Path, outside: Path) 
     assert (outside / "precious").stat().st_nlink == 1
 
 
+def test_two_files_with_one_group_number(repo: Repository, tmp_path: Path) -> None:
+    """Device numbers change at a reboot, so an entry taken over from before can bear another file's group."""
+    nodes = [
+        chunk_node(repo, b"a", b"first", link=b"\1" * 16),
+        chunk_node(repo, b"b", b"other", link=b"\1" * 16),
+        chunk_node(repo, b"c", b"first", link=b"\1" * 16),
+        chunk_node(repo, b"d", b"other", link=b"\1" * 16),
+    ]
+    result = bring(repo, forge(repo, [(b"", nodes)], [b"first", b"other"]), tmp_path / "target")
+    assert not messages(result)
+    found = tmp_path / "target"
+    assert [(found / name).read_bytes() for name in "abcd"] == [b"first", b"other"] * 2
+    assert (found / "a").samefile(found / "c")
+    assert (found / "b").samefile(found / "d")
+
+
+def test_a_file_longer_than_any_file_system_takes(repo: Repository, tmp_path: Path) -> None:
+    nodes = [chunk_node(repo, b"b", CONTENT)]
+    nodes.insert(0, Node(b"a", NodeKind.FILE, 0o600, size=2**63, content=nodes[0].content))
+    result = bring(repo, forge(repo, [(b"", nodes)], [CONTENT]), tmp_path / "target")
+    assert [found.where for found in result.findings] == ["/a"]
+    assert (tmp_path / "target/b").read_bytes() == CONTENT
+
+
 def test_numbers_out_of_any_range(repo: Repository, tmp_path: Path) -> None:
     wild = {"uid": 2**40, "gid": -5, "mtime": 2**64 - 1}
     plain = chunk_node(repo, b"a", CONTENT)

@@ -149,7 +149,10 @@ def test_who_is_surely_dead() -> None:
     assert not here.knows_dead(here.host, here.boot, here.pid)
     assert not here.knows_dead("elsewhere", dead.boot, dead.pid)
     assert here.knows_dead(dead.host, dead.boot, dead.pid)
-    assert here.knows_dead(here.host, "another-boot pid:[1]", here.pid)
+    machine = here.boot.split()[2]
+    assert here.knows_dead(here.host, f"another-boot pid:[1] {machine}", here.pid)
+    assert not here.knows_dead(here.host, "another-boot pid:[1] another-machine-of-this-name", here.pid)
+    assert not here.knows_dead(here.host, "another-boot pid:[1]", here.pid)
     assert not here.knows_dead(here.host, f"{here.boot.split()[0]} pid:[1]", dead.pid)
     assert not here.knows_dead(here.host, "", dead.pid)
     for strange in (0, -1, 2**31, 2**80):

@@ -10,6 +10,7 @@ import pytest
 
 from dedupstore.errors import SourceError, SourceVanished
 from dedupstore.model import Node, NodeKind
+from dedupstore.sources.files import metadata
 from dedupstore.sources.files.listing import Lister
 from dedupstore.sources.files.scan import FilesSource
 from tests.unit.sources.source_walks import descend, into, read_stream, the_item
@@ -109,6 +110,32 @@ def test_extended_attributes_of_everything_that_has_them(source: FilesSource, tm
     assert folder.node(the_item(folder, b"folder")).xattrs == ((b"user.c", b"v"),)
     assert folder.node(the_item(folder, b"link")).xattrs == ((b"trusted.d", b"v"),)
     assert folder.node(the_item(folder, b"fifo")).xattrs == ((b"trusted.e", b"v"),)
+    source.close()
+
+
+def test_more_attributes_than_a_page_can_hold_are_a_finding(
+    source: FilesSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    try:
+        os.setxattr(tmp_path / "file", "user.a", bytes(300))
+        os.setxattr(tmp_path / "folder", "user.a", bytes(300))
+    except OSError as error:
+        pytest.skip(f"attributes can not be set here: {error}")
+    monkeypatch.setattr(metadata, "XATTRS_MAX", 305)
+    folder = descend(source, tmp_path)
+    stream = folder.open(the_item(folder, b"file"))
+    for read in (
+        lambda: folder.read(the_item(folder, b"file"), into()),
+        lambda: folder.node(the_item(folder, b"folder")),
+        stream.finish,
+    ):
+        with pytest.raises(SourceError, match="extended attributes"):
+            read()
+    stream.close()
+    monkeypatch.setattr(metadata, "XATTRS_MAX", 306)
+    assert folder.read(the_item(folder, b"file"), into())[0].xattrs
     source.close()
 
 
