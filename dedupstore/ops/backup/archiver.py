@@ -33,7 +33,7 @@ class BackupOptions:
     compression: Compression | None = None
     """``None``: the repository's own default."""
     time: datetime | None = None
-    """``None``: when the run began."""
+    """``None``: when the run commits."""
     dry_run: bool = False
     workers: int = 0
     """Threads that hash, compress and seal; 0: one for each processor, at most `WORKERS_MAX`."""
@@ -57,8 +57,6 @@ class _Run:
     report: Reporter
     clock: Clock
     past: Past
-    sequence: int
-    began: datetime
     ticks: float
 
     def walk_sound(self, sink: Sink) -> tuple[Walk, Snapshot]:
@@ -92,13 +90,13 @@ class _Run:
         )
         snapshot = Snapshot(
             root=root,
-            time=options.time or self.began,
+            time=options.time or self.clock.now(),
             host=options.host,
             user=options.user,
             source=self.source.spec,
             parent=self.past.parent,
             tags=options.tags,
-            sequence=self.sequence,
+            sequence=0,  # given when it commits
             statistics=statistics,
             users=_names(walk.uids, self.source.user_name, parent.users if parent else {}),
             groups=_names(walk.gids, self.source.group_name, parent.groups if parent else {}),
@@ -125,19 +123,18 @@ def back_up(
 def _back_up(
     repo: Repository, source: Source, options: BackupOptions, report: Reporter, clock: Clock
 ) -> BackupResult:
-    began, ticks = clock.now(), clock.monotonic()
+    ticks = clock.monotonic()
     repo.sync()
     lost = repo.drop_lost_packs()
     snapshots = repo.snapshots()
     damaged = [Finding(where, error) for where, error in repo.damaged if where.startswith("snapshots/")]
     damaged += [Finding(f"packs/{pack.hex()}", _lost_pack(pack)) for pack in lost]
     past = Past(repo, source, snapshots, host=options.host)
-    sequence = 1 + max((snapshot.sequence for _, snapshot in snapshots), default=0)
     if lost:
         past.distrust()
     for finding in damaged:
         report.finding(finding.where, finding.error)
-    run = _Run(repo, source, options, report, clock, past, sequence, began, ticks)
+    run = _Run(repo, source, options, report, clock, past, ticks)
     report.started("snapshot", None, None)
     compression = options.compression or Compression.parse(repo.config.compression)
     try:
@@ -148,7 +145,7 @@ def _back_up(
         with repo.writing(compression) as session:
             walk, snapshot = run.walk_sound(session)
             session.finish()
-            snapshot = _measured(snapshot, session.counters.stored_bytes, clock.monotonic() - ticks)
+            snapshot = _sealed(run, snapshot, session.counters.stored_bytes)
             identifier = session.commit(snapshot)
         findings = [*damaged, *walk.findings]
         if session.unsettled is not None:
@@ -170,9 +167,19 @@ def _lost_pack(pack: PackId) -> ObjectNotFound:
     )
 
 
-def _measured(snapshot: Snapshot, stored: int, seconds: float) -> Snapshot:
-    """Put in what is known only once the packs are closed."""
-    return replace(snapshot, statistics=replace(snapshot.statistics, stored_bytes=stored, seconds=seconds))
+def _sealed(run: _Run, snapshot: Snapshot, stored: int) -> Snapshot:
+    """Put in what is known only once the packs are closed.
+
+    The time is that of the commit, not of the beginning: a snapshot taken *as of* an instant must hold
+    nothing that was read after it. The sequence is taken now as well, since others may have committed.
+    """
+    seconds = run.clock.monotonic() - run.ticks
+    return replace(
+        snapshot,
+        time=run.options.time or run.clock.now(),
+        sequence=1 + max((known.sequence for _, known in run.repo.snapshots()), default=0),
+        statistics=replace(snapshot.statistics, stored_bytes=stored, seconds=seconds),
+    )
 
 
 def _names(
