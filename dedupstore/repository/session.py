@@ -54,7 +54,7 @@ class WriteSession:
     """Stores chunks that nobody had, and commits a snapshot of them.
 
     Threads: `claim`, `add`, `put` and `save_page` from any; `commit` and `abort` from one, when the others
-    are done. Memory: `OPEN_PACKS` + `UPLOADS` pack buffers, and as many for trees; one dictionary entry for
+    are done. Memory: 2 * `OPEN_PACKS` + `UPLOADS` pack buffers for both kinds; one set entry for
     every chunk in a pack that is not yet durable.
     """
 

@@ -122,7 +122,7 @@ class StreamFolder:
 
     def folder(self, item: Item) -> "StreamFolder":
         """Raise: there are no folders here."""
-        raise NotImplementedError(f"{printable(item.name)} is no folder")
+        raise SourceError(f"{printable(item.name)} is no folder: a stream has none; report this")
 
     def expect(self, items: Sequence[Item]) -> None:
         """Nothing can be read ahead of a stream."""
