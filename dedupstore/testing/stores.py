@@ -155,17 +155,20 @@ class CrashStore(_CountingStore):
         inner: MemoryStore,
         *,
         crash_at: int | None = None,
+        crash_in: ObjectKind | None = None,
         fate: Fate = Fate.LOST,
         unflushed: int = 0,
     ) -> None:
         """Wrap ``inner``.
 
         ``crash_at``: number of the write (put, replace or delete; reads do not count) during which the
-        machine dies; None: only count. ``fate``: what becomes of that write. ``unflushed``: if not 0, that
-        write is lost, and so are as many before it, though they were reported durable.
+        machine dies; None: only count. ``crash_in``: it dies during the first put of this kind, whatever
+        its number. ``fate``: what becomes of that write. ``unflushed``: if not 0, that write is lost, and
+        so are as many before it, though they were reported durable.
         """
         super().__init__(inner)
         self._crash_at = crash_at
+        self._crash_in = crash_in
         self._fate = fate
         self._unflushed = unflushed
         self._memory = inner
@@ -188,7 +191,7 @@ class CrashStore(_CountingStore):
             whole = b"".join(parts)
             self.inner.put(key, [whole[: len(whole) // 2]])
 
-        self._write("put", lambda: self.inner.put(key, parts), torn)
+        self._write("put", lambda: self.inner.put(key, parts), torn, last=key.kind is self._crash_in)
 
     def _perform(self, operation: str, effect: Callable[[], T]) -> T:
         if operation in WRITES:
@@ -199,13 +202,15 @@ class CrashStore(_CountingStore):
             self.counts[operation] += 1
         return effect()
 
-    def _write(self, operation: str, effect: Callable[[], T], torn: Callable[[], None]) -> T:
+    def _write(
+        self, operation: str, effect: Callable[[], T], torn: Callable[[], None], *, last: bool = False
+    ) -> T:
         # Writes go one by one, so that "the last few" has a meaning.
         with self._lock:
             self._require_alive()
             self.counts[operation] += 1
             self.operations += 1
-            if self.operations == self._crash_at:
+            if last or self.operations == self._crash_at:
                 self._survivor = self._after_crash(effect, torn)
                 self._require_alive()
             result = effect()
