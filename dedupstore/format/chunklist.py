@@ -4,10 +4,16 @@ A content entry is a chunk id and that chunk's plaintext length. Up to `LIST_INL
 in the node itself. A longer list is cut into pages, tree chunks of their own; above them pages of
 references, with the bytes under each, until one page is left. So a read at any offset is O(log n).
 A page ends where a chunk id says so: ids are keyed hashes already, no further key is needed.
+
+A list may be labelled: each chunk has a name of a few bytes, in ascending order over the whole list, and a
+reference has that of the first chunk under it. So a chunk is found by label as fast as by offset. What
+a label means is for whoever gave it. Page version 1 has no labels, version 2 has them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
+from operator import le
 from typing import cast
 
 from dedupstore.errors import FormatError, ObjectDamaged
@@ -22,6 +28,8 @@ class ListPage:
 
     level: int
     entries: bytes
+    labels: tuple[bytes, ...] = ()
+    """One an entry, none descending; empty for a list without labels."""
 
 
 def pack_entries(entries: Iterable[tuple[ChunkId, int]]) -> bytes:
@@ -71,7 +79,13 @@ def encode_list_page(page: ListPage) -> bytes:
     count, rest = divmod(len(page.entries), size)
     if rest or not 0 < count <= c.LIST_MAX_ENTRIES or not 0 <= page.level < c.LIST_DEPTH_MAX:
         raise ValueError(f"{len(page.entries)} bytes are no list page of level {page.level}")
-    return c.LIST_HEADER.pack(c.LIST_MAGIC, c.LIST_VERSION, page.level, count) + page.entries
+    if not page.labels:
+        return c.LIST_HEADER.pack(c.LIST_MAGIC, c.LIST_VERSION, page.level, count) + page.entries
+    lengths = [len(label) for label in page.labels]
+    if len(lengths) != count or not _are_labels(page.labels, lengths):
+        raise ValueError(f"{len(lengths)} labels do not fit a list page of {count} entries")
+    header = c.LIST_HEADER.pack(c.LIST_MAGIC, c.LIST_LABELLED, page.level, count)
+    return b"".join((header, page.entries, bytes(lengths), *page.labels))
 
 
 def decode_list_page(data: Data) -> ListPage:
@@ -81,18 +95,40 @@ def decode_list_page(data: Data) -> ListPage:
     magic, version, level, count = c.LIST_HEADER.unpack_from(data)
     if magic != c.LIST_MAGIC:
         raise _damaged("does not begin as one")
-    if version != c.LIST_VERSION:
+    if version not in {c.LIST_VERSION, c.LIST_LABELLED}:
         raise FormatError(f"chunk list version {version} is unknown: a newer dstore is needed")
     size = c.LIST_ENTRY_SIZE if level == 0 else c.LIST_REF_SIZE
     if not 0 < count <= c.LIST_MAX_ENTRIES or level >= c.LIST_DEPTH_MAX:
         raise _damaged(f"claims level {level} and {count} entries")
-    if len(data) != c.LIST_HEADER_SIZE + count * size:
+    end = c.LIST_HEADER_SIZE + count * size
+    labels = _read_labels(data, end, count) if version == c.LIST_LABELLED else ()
+    if not labels and len(data) != end:
         raise _damaged("has a wrong length")
-    page = ListPage(level, bytes(data[c.LIST_HEADER_SIZE :]))
+    page = ListPage(level, bytes(data[c.LIST_HEADER_SIZE : end]), labels)
     # Pages may repeat below each other, 4096 to the power of the depth: only lengths bound a walk.
     if 0 in [length for _, length in (iter_refs if level else iter_entries)(page.entries)]:
         raise _damaged("has an entry of no length")
     return page
+
+
+def _read_labels(data: Data, start: int, count: int) -> tuple[bytes, ...]:
+    """Read the labels behind the entries: all lengths, then all labels."""
+    lengths = bytes(data[start : start + count])
+    ends = list(accumulate(lengths, initial=0))
+    text = bytes(data[start + count :])
+    if len(lengths) != count or len(text) != ends[-1]:
+        raise _damaged("has labels of a wrong length")
+    labels = tuple([text[first:last] for first, last in pairwise(ends)])
+    if not _are_labels(labels, lengths):
+        raise _damaged("has labels out of order")
+    return labels
+
+
+def _are_labels(labels: Sequence[bytes], lengths: Sequence[int]) -> bool:
+    """Tell whether none is empty, too long, or less than the one before it."""
+    if min(lengths) < 1 or max(lengths) > c.LIST_LABEL_MAX:
+        return False
+    return all(map(le, labels, islice(labels, 1, None)))
 
 
 def _damaged(how: str) -> ObjectDamaged:

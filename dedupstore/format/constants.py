@@ -153,6 +153,10 @@ PAGE_THRESHOLD: Final = 6710886
 PAGE_MAX_BYTES: Final = 4 * MIB
 """A page also ends when its entries have grown to this many encoded bytes."""
 LIST_VERSION: Final = 1
+LIST_LABELLED: Final = 2
+"""Version of a list page with labels."""
+LIST_LABEL_MAX: Final = 255
+"""Longest label, bytes; the shortest has one."""
 LIST_INLINE_MAX: Final = 64
 LIST_MIN_ENTRIES: Final = 64
 LIST_MAX_ENTRIES: Final = 4096

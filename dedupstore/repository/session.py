@@ -53,8 +53,8 @@ class Counters:
 class WriteSession:
     """Stores chunks that nobody had, and commits a snapshot of them.
 
-    Threads: `claim`, `add`, `put` and `save_page` from any; `commit` and `abort` from one, when the others
-    are done. Memory: 2 * `OPEN_PACKS` + `UPLOADS` pack buffers for both kinds; one set entry for
+    Threads: `claim`, `rely`, `add`, `put` and `save_page` from any; `commit` and `abort` from one, when the
+    others are done. Memory: 2 * `OPEN_PACKS` + `UPLOADS` pack buffers for both kinds; one set entry for
     every chunk in a pack that is not yet durable.
     """
 
@@ -161,6 +161,21 @@ class WriteSession:
                 self._pending -= known
             mine = [new and chunk not in known for new, chunk in zip(mine, ids, strict=True)]
         return mine
+
+    def rely(self, ids: Sequence[ChunkId]) -> list[bool]:
+        """Note that the snapshot takes over chunks that nobody reads again; say for each if it is there.
+
+        What was lost from the store is told by ``False`` (as far as the index knows: see
+        `Repository.drop_lost_packs`); a collection that takes one of the others until the commit fences it.
+        """
+        with self._lock:
+            stored = {chunk for chunk in ids if chunk in self._pending}
+        # Looked up after that: a chunk leaves `_pending` only once the index has it.
+        rows = self._index.rows(ids)
+        return [
+            (row is not None and self._relies_on(row[0])) or chunk in stored
+            for chunk, row in zip(ids, rows, strict=True)
+        ]
 
     def _relies_on(self, number: int) -> bool:
         """Note that the snapshot needs a pack; ``False`` if it can not be relied on."""

@@ -12,10 +12,13 @@ belongs to one thread at a time. Memory: a listing costs about 100 bytes an entr
 is bounded by a segment or by the caller's buffer.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from dedupstore.errors import SourceError
+from dedupstore.ids import ChunkId, TreeId
 from dedupstore.model import Node, SourceSpec
 
 SEGMENT_ENTRIES = 4096
@@ -25,6 +28,18 @@ Listing: TypeAlias = tuple[bytes, ...]
 """A folder's entries as segments in byte order of names; layout in ``segments.py``."""
 
 
+class StartAgain(Exception):
+    """Asks to forget what was read of a file and to open it once more: it has to be read in another way.
+
+    Raised while a stream is read or cut, by it or its cutter; the folder sees to it that this ends.
+    ``doubt`` is what is wrong with the file though it will be stored: a finding once it is.
+    """
+
+    def __init__(self, doubt: SourceError | None = None) -> None:
+        super().__init__("open the file once more")
+        self.doubt = doubt
+
+
 class Item(NamedTuple):
     """One entry of a folder as its listing tells it."""
 
@@ -32,7 +47,10 @@ class Item(NamedTuple):
     record: bytes
     """The fixed-size stat record: equal bytes, unchanged entry."""
     mode: int
-    """``st_mode`` with its type bits; 0 if the entry could not be looked at (`Folder.node` raises)."""
+    """``st_mode`` with its type bits; 0 if the entry could not be looked at (`Folder.node` raises).
+
+    Permission bits without type bits: the content is known already, `Folder.node` gives all of it.
+    """
     nlink: int
     uid: int
     gid: int
@@ -48,8 +66,36 @@ class Item(NamedTuple):
     """Devices: number as the kernel gives it; 0 otherwise (or the errno, where ``mode`` is 0)."""
 
 
+class Cutter(Protocol):
+    """Where the chunks of one stream end, and what each is called. One stream, one thread.
+
+    A label is opaque: up to 255 bytes, not less than the label before it in the same file. Either every
+    chunk of a file has one or none has (it is empty then).
+    """
+
+    @property
+    def max_size(self) -> int:
+        """Bytes: no chunk is longer, and a window this long always holds a whole chunk."""
+        ...
+
+    def cuts(self, data: memoryview, *, final: bool) -> list[tuple[int, bytes]]:
+        """Return the whole chunks in ``data``, each as where it ends and its label.
+
+        ``data`` begins where a chunk begins. Without ``final`` what is behind the last end is offered
+        again, with more behind it. The last call has ``final`` and must cut all that is left, which may
+        be nothing. The memory belongs to the caller again afterwards.
+        Raises `SourceError` for bytes that are not what this cutter cuts.
+        """
+        ...
+
+
 class Stream(Protocol):
     """One open file, read from front to end. Close it in every case."""
+
+    @property
+    def cutter(self) -> Cutter | None:
+        """What cuts it; ``None``: the repository's own chunker. With a cutter there are no holes."""
+        ...
 
     @property
     def changed(self) -> bool:
@@ -71,6 +117,39 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Give the file back; a second call does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Content that the repository has: a part of a patched file. A few thousand entries at most."""
+
+    entries: Sequence[tuple[ChunkId, int, bytes]]
+    """Chunk, its bytes, its label (empty where the file's chunks have none)."""
+
+
+@runtime_checkable
+class Patch(Protocol):
+    """A file that consists of parts of an old one and new parts. Close it in every case.
+
+    The archiver looks every known chunk up. If the repository has lost one it raises `ObjectNotFound`
+    and no snapshot comes of it: the source has to be read anew.
+    """
+
+    def parts(self) -> Iterator[Known | Stream]:
+        """Yield what the file consists of, front to end; called once.
+
+        Each stream is read to its end and closed before the next part is asked for; its `Stream.finish`
+        is not called. A cutter ends its last chunk where its stream ends. Raises `SourceError`.
+        """
+        ...
+
+    def finish(self) -> Node:
+        """Return the node after the last part; content and size are filled in by the archiver."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
         ...
 
 
@@ -107,6 +186,8 @@ class Folder(Protocol):
     def node(self, item: Item) -> Node:
         """Return the whole node of an entry that is not a regular file; content and subtree are empty.
 
+        Where `Item.mode` has no type bits it is a file or stream with content, which hangs under one of
+        `Source.adopts` and is taken over on trust: its chunks are not looked up.
         Raises `SourceError` if it can not be looked at, `SourceVanished` if it is gone.
         """
         ...
@@ -125,8 +206,11 @@ class Folder(Protocol):
         """Hear that these are about to be read, in this order: a hint, which may do nothing."""
         ...
 
-    def open(self, item: Item) -> Stream:
-        """Open a regular file of any size; raises as `read` does."""
+    def open(self, item: Item) -> Stream | Patch:
+        """Open a regular file of any size; raises as `read` does.
+
+        A `Patch` is for files that `read` says do not fit (an `Item.size` of -1 spares that question).
+        """
         ...
 
     def folder(self, item: Item) -> "Folder":
@@ -165,12 +249,25 @@ class Source(Protocol):
         """After `top`: source paths that are not there, each with its error."""
         ...
 
+    @property
+    def adopts(self) -> Sequence[TreeId]:
+        """After `top`: trees of earlier snapshots under which the content hangs that is given as known."""
+        ...
+
     def top(self) -> Folder:
         """Return the folder ``/``, which holds only what leads to the source paths, down to them.
 
         Raises `SourceError` if none of the source paths is there, `UsageError` if they contradict
         each other.
         """
+        ...
+
+    def position(self) -> bytes | None:
+        """After the walk: where the source's log stood, for the snapshot to keep. Raises `SourceError`."""
+        ...
+
+    def instant(self) -> datetime | None:
+        """After the walk: the moment (UTC) that the data is of; ``None``: when the run commits."""
         ...
 
     def user_name(self, uid: int) -> bytes | None:

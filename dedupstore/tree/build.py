@@ -14,6 +14,7 @@ promises nothing about durability, that is for ``save``.
 
 import struct
 from collections.abc import Callable, Iterable
+from itertools import repeat
 
 from dedupstore.errors import UsageError
 from dedupstore.findings import printable
@@ -161,10 +162,12 @@ def _weight(node: Node) -> int:
 class _OpenList:
     """The list page of one level that still grows: encoded entries, and bytes of content under it."""
 
-    __slots__ = ("count", "entries", "last", "size")
+    __slots__ = ("count", "entries", "labels", "last", "size")
 
     def __init__(self) -> None:
         self.entries = bytearray()
+        self.labels: list[bytes] = []
+        """One an entry, or none at all."""
         self.count = 0
         self.last = HOLE
         """The id in the last entry."""
@@ -174,18 +177,27 @@ class _OpenList:
 class ContentBuilder:
     """Turns a file's chunks, in order, into what its node carries as ``content`` and ``depth``.
 
-    Up to ``LIST_INLINE_MAX`` entries stay in the node; more go to list pages that ``save`` stores.
+    Up to ``LIST_INLINE_MAX`` entries stay in the node; more go to list pages that ``save`` stores. A list
+    whose first chunk has a label is labelled: it stays in the node only if it has but one entry.
     """
 
     def __init__(self, save: Callable[[bytes], TreeId]) -> None:
         self._save = save
         self._levels = [_OpenList()]
         self._inline = True
+        self._inline_max = LIST_INLINE_MAX
+        self._label = b""
+        """The last one; empty: the list is not labelled."""
         self.size = 0
         """Bytes of content so far, holes included."""
 
-    def append(self, chunk: ChunkId, length: int) -> None:
-        """Add the next ``length`` bytes; `ids.HOLE` of any length stands for zeros never written."""
+    def append(self, chunk: ChunkId, length: int, label: bytes = b"") -> None:
+        """Add the next ``length`` bytes; `ids.HOLE` of any length stands for zeros never written.
+
+        Raises `UsageError` if only some chunks have a label, or one has a lesser label than the one before.
+        """
+        if label != self._label:
+            self._relabel(label)
         self.size += length
         if chunk == HOLE:
             while length > HOLE_MAX:
@@ -207,19 +219,33 @@ class ContentBuilder:
                 self._close(level)
             level += 1
 
+    def _relabel(self, label: bytes) -> None:
+        """Go on to another label."""
+        if not self._label and not self.size:
+            self._inline_max = 1
+        elif not self._label or label < self._label:
+            raise UsageError(
+                f"the chunk at byte {self.size} of a file has label {label.hex()!r} after "
+                f"{self._label.hex()!r}, but labels ascend and no chunk goes without: report this"
+            )
+        self._label = label
+
     def _append(self, chunk: ChunkId, length: int) -> None:
         page = self._levels[0]
-        if self._inline and page.count == LIST_INLINE_MAX:
+        if self._inline and page.count == self._inline_max:
             # One too many to stay in the node: send what is there through the pages as if from the start.
             self._inline = False
             self._levels = [_OpenList()]
-            for entry in LIST_ENTRY.iter_unpack(page.entries):
-                self._add(0, LIST_ENTRY, ChunkId(entry[0]), entry[1])
-        self._add(0, LIST_ENTRY, chunk, length)
+            labels = page.labels or repeat(b"")
+            for entry, label in zip(LIST_ENTRY.iter_unpack(page.entries), labels, strict=False):
+                self._add(0, LIST_ENTRY, ChunkId(entry[0]), entry[1], label)
+        self._add(0, LIST_ENTRY, chunk, length, self._label)
 
-    def _add(self, level: int, layout: struct.Struct, identifier: ChunkId, size: int) -> None:
+    def _add(self, level: int, layout: struct.Struct, identifier: ChunkId, size: int, label: bytes) -> None:
         page = self._levels[level]
         page.entries += layout.pack(identifier, size)
+        if label:
+            page.labels.append(label)
         page.count += 1
         page.last = identifier
         page.size += size
@@ -230,8 +256,9 @@ class ContentBuilder:
         page = self._levels[level]
         if level + 1 == LIST_DEPTH_MAX:
             raise UsageError("a file has too many chunks for this format: use larger chunks")
-        identifier = self._save(encode_list_page(ListPage(level, bytes(page.entries))))
+        labels = tuple(page.labels)
+        identifier = self._save(encode_list_page(ListPage(level, bytes(page.entries), labels)))
         self._levels[level] = _OpenList()
         if level + 1 == len(self._levels):
             self._levels.append(_OpenList())
-        self._add(level + 1, LIST_REF, identifier, page.size)
+        self._add(level + 1, LIST_REF, identifier, page.size, labels[0] if labels else b"")

@@ -11,9 +11,10 @@ which turns a lost page into a `Lost` and goes on. List pages are another kind o
 file's chunks takes another loader.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
 from operator import attrgetter
 from typing import TypeAlias
 
@@ -34,6 +35,9 @@ LoadPage: TypeAlias = Callable[[TreeId], Page]
 """Returns the checked page of an id; raises `ChunkDamaged`, `ObjectDamaged`, `ObjectNotFound`, …"""
 LoadList: TypeAlias = Callable[[TreeId], ListPage]
 """The same for a page of a long chunk list."""
+
+_Ref: TypeAlias = tuple[tuple[TreeId, int], tuple[bytes, ...] | None]
+"""A list page's id and the bytes under it; what its labels must begin with (``None``: not known)."""
 
 _DIR = int(NodeKind.DIR)
 _FIRST: Callable[[PageRef], bytes] = attrgetter("first")
@@ -274,11 +278,7 @@ def _lists(load: LoadList, node: Node, offset: int, end: int) -> Iterator[tuple[
                 continue
             page = load(identifier)
             if page.level != level:
-                raise ObjectDamaged(
-                    f"chunk list page {short(identifier)} is sound but stands in the wrong place: the list "
-                    "was built wrongly; run verify to see what it hurts",
-                    id=identifier,
-                )
+                raise _misplaced(identifier)
             if not level:
                 yield start, page.entries
                 start += size
@@ -286,3 +286,97 @@ def _lists(load: LoadList, node: Node, offset: int, end: int) -> Iterator[tuple[
             stack.append((level, start + size, refs))
             stack.append((level - 1, start, iter_refs(page.entries)))
             break
+
+
+def labelled_of(load: LoadList, node: Node) -> Iterator[tuple[ChunkId, int, bytes]]:
+    """Yield what a file is made of as `entries_of` does, each chunk with its label.
+
+    Labels are empty where the list has none, or has but one entry.
+    """
+    for _, page in _pages_from(load, node, lambda _: 0):
+        labels = page.labels or repeat(b"")
+        for (chunk, size), label in zip(iter_entries(page.entries), labels, strict=False):
+            yield chunk, size, label
+
+
+def labelled_from(load: LoadList, node: Node, label: bytes) -> Iterator[tuple[int, ChunkId, int, bytes]]:
+    """Yield the chunks from the last one whose label is not above ``label`` to the end, lazily.
+
+    Each with its offset in the file, id, length and label. Of several with the same label it begins with the
+    first, and with the list's first chunk if all labels are above. A list without labels is yielded whole.
+    Loads one list page a level to get there; twice that and one if equal labels may reach over a page's end.
+    Raises `ObjectDamaged` as `entries_of` does.
+    """
+    pages = _pages_from(load, node, lambda labels: bisect_right(labels, label) - 1)
+    start, page = next(pages, (0, ListPage(0, b"")))
+    place = 0
+    if page.labels:
+        found = page.labels[max(bisect_right(page.labels, label) - 1, 0)]
+        place = bisect_left(page.labels, found)
+        if start and not place:  # chunks with this label may lie before this page
+            pages = _pages_from(load, node, lambda labels: bisect_left(labels, found) - 1)
+            start, page = next(pages)
+            place = bisect_left(page.labels, found)
+    yield from _labelled(start, page, place)
+    for start, page in pages:
+        yield from _labelled(start, page, 0)
+
+
+def _labelled(start: int, page: ListPage, place: int) -> Iterator[tuple[int, ChunkId, int, bytes]]:
+    """Yield the entries of a level 0 page that begins at byte ``start``, from the one at ``place``."""
+    labels = page.labels or repeat(b"")
+    for number, ((chunk, size), label) in enumerate(zip(iter_entries(page.entries), labels, strict=False)):
+        if number >= place:
+            yield start, chunk, size, label
+        start += size
+
+
+def _pages_from(
+    load: LoadList, node: Node, seek: Callable[[tuple[bytes, ...]], int]
+) -> Iterator[tuple[int, ListPage]]:
+    """Yield level 0 pages to the end of the list, each with the offset at which it begins.
+
+    ``seek`` says for the labels of the pages on the way down to the first one which reference to follow;
+    below 0 means the first one.
+    """
+    if not node.depth:
+        if node.content:
+            yield 0, ListPage(0, node.content)
+        return
+    top: _Ref = (TreeId(ChunkId(node.content)), node.size), None
+    stack = [(node.depth - 1, 0, node.size, iter([top]))]
+    sought = False
+    while stack:
+        level, start, end, refs = stack.pop()
+        step = next(refs, None)
+        if step is None or start >= end:
+            continue
+        (identifier, size), labels = step
+        stack.append((level, start + size, end, refs))
+        end = min(end, start + size)
+        page = load(identifier)
+        if page.level != level or (labels is not None and page.labels[:1] != labels):
+            raise _misplaced(identifier)
+        if not level:
+            sought = True
+            yield start, page
+            continue
+        below = _refs(page)
+        for (_, passed), _ in islice(below, 0 if sought else max(seek(page.labels), 0)):
+            start += passed
+        if start >= end:
+            raise _misplaced(identifier)
+        stack.append((level - 1, start, end, below))
+
+
+def _refs(page: ListPage) -> Iterator[_Ref]:
+    for place, ref in enumerate(iter_refs(page.entries)):
+        yield ref, page.labels[place : place + 1]
+
+
+def _misplaced(identifier: TreeId) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"chunk list page {short(identifier)} is sound but stands in the wrong place: the list "
+        "was built wrongly; run verify to see what it hurts",
+        id=identifier,
+    )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from dedupstore.errors import SourceError
+from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, SourceSpec
 from dedupstore.sources.base import SEGMENT_ENTRIES, Item, Listing
 from dedupstore.sources.files.metadata import file_node
@@ -212,6 +213,7 @@ class DiskFolder:
 
 class DiskStream:
     changed = False
+    cutter = None
 
     def __init__(self, inode: Inode, item: Item) -> None:
         self._inode = inode
@@ -236,6 +238,7 @@ class DiskStream:
 class DiskSource:
     all_or_nothing = False
     absent: Sequence[tuple[bytes, SourceError]] = ()
+    adopts: Sequence[TreeId] = ()
 
     def __init__(self, disk: Disk, name: bytes) -> None:
         self._disk = disk
@@ -245,6 +248,12 @@ class DiskSource:
 
     def top(self) -> DiskFolder:
         return DiskFolder(self._disk, self._disk.root, self._name)
+
+    def position(self) -> bytes | None:
+        return None
+
+    def instant(self) -> datetime | None:
+        return None
 
     def user_name(self, uid: int) -> bytes | None:
         return b"user"

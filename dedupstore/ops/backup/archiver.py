@@ -33,7 +33,7 @@ class BackupOptions:
     compression: Compression | None = None
     """``None``: the repository's own default."""
     time: datetime | None = None
-    """``None``: when the run commits."""
+    """``None``: the moment the source says its data is of, or when the run commits."""
     dry_run: bool = False
     workers: int = 0
     """Threads that hash, compress and seal; 0: one for each processor, at most `WORKERS_MAX`."""
@@ -90,7 +90,7 @@ class _Run:
         )
         snapshot = Snapshot(
             root=root,
-            time=options.time or self.clock.now(),
+            time=options.time or self.source.instant() or self.clock.now(),
             host=options.host,
             user=options.user,
             source=self.source.spec,
@@ -101,6 +101,7 @@ class _Run:
             users=_names(walk.uids, self.source.user_name, parent.users if parent else {}),
             groups=_names(walk.gids, self.source.group_name, parent.groups if parent else {}),
             name=options.name,
+            position=self.source.position(),
             program=options.program,
         )
         return walk, snapshot
@@ -171,12 +172,13 @@ def _sealed(run: _Run, snapshot: Snapshot, stored: int) -> Snapshot:
     """Put in what is known only once the packs are closed.
 
     The time is that of the commit, not of the beginning: a snapshot taken *as of* an instant must hold
-    nothing that was read after it. The sequence is taken now as well, since others may have committed.
+    nothing that was read after it. Only a source that knows the moment its data is of may say another.
+    The sequence is taken now as well, since others may have committed.
     """
     seconds = run.clock.monotonic() - run.ticks
     return replace(
         snapshot,
-        time=run.options.time or run.clock.now(),
+        time=run.options.time or run.source.instant() or run.clock.now(),
         sequence=1 + max((known.sequence for _, known in run.repo.snapshots()), default=0),
         statistics=replace(snapshot.statistics, stored_bytes=stored, seconds=seconds),
     )

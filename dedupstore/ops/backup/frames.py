@@ -14,9 +14,9 @@ from typing import TypeAlias
 import msgspec
 
 from dedupstore.format.tree import Page, PageSplitter
-from dedupstore.ids import HOLE, ChunkId, TreeId
+from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, Summary
-from dedupstore.ops.backup.pipeline import Parts, entries_of, is_done
+from dedupstore.ops.backup.parts import Parts, append_all, is_done, only_piece
 from dedupstore.sources.base import Folder, Listing
 from dedupstore.tree.build import ContentBuilder, FolderBuilder
 from dedupstore.tree.walk import nodes_of
@@ -119,15 +119,14 @@ class Assembly:
         return frame.builder
 
     def _with_content(self, node: Node, parts: Parts) -> Node:
-        entries = entries_of(parts)
-        if len(parts) == 1 and len(entries) == 1 and entries[0][0] != HOLE:
-            chunk, size = entries[0]
+        only = only_piece(parts)
+        if only is not None:
+            chunk, size = only
             return msgspec.structs.replace(node, content=chunk + size.to_bytes(4, "little"))
         content = parts[0] if isinstance(parts[0], ContentBuilder) else ContentBuilder(self._save)
-        for chunk, size in entries:
-            content.append(ChunkId(chunk), size)
+        append_all(content, parts)
         packed, depth = content.finish()
-        return msgspec.structs.replace(node, content=packed, depth=depth)
+        return msgspec.structs.replace(node, size=content.size, content=packed, depth=depth)
 
     def _leave(self, frame: Frame) -> None:
         if frame.same and not frame.changed and frame.known is not None:

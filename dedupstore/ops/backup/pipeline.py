@@ -8,31 +8,38 @@ The reader fills large buffers, many small files or part of one big file in each
 takes a whole buffer at a time, so threads meet once per 4 MiB and not once per chunk. Chunks that the
 repository lacks are compressed together up to the record size, in path order.
 
-Memory: `BUFFERS_PER_WORKER` buffers of `BUFFER` bytes (or two largest chunks) a worker, and two; nothing
-grows with a file's size, since its content list is built as its chunks become known.
+Where chunks end is decided by the repository's chunker, or by the stream's own cutter, whose labels go on to
+the content list. A patched file's known chunks are not read: they go to that list between the new ones.
+
+Memory: `BUFFERS_PER_WORKER` buffers of `BUFFER` bytes (or two largest chunks) a worker, and two; and at most
+`KNOWN_MAX` entries (and one part) of the patch in hand that wait behind new chunks. Nothing grows with a
+file's size, since its content list is built as its chunks become known.
 """
 
 import mmap
 import queue
 import threading
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from dedupstore.chunker.base import Chunker
-from dedupstore.errors import Interrupted
+from dedupstore.errors import Interrupted, ObjectNotFound, SourceError, UsageError
 from dedupstore.format.codec import Compression, Compressor
 from dedupstore.format.crypto import chunk_id
-from dedupstore.ids import HOLE, ChunkId
+from dedupstore.ids import HOLE, ChunkId, short
 from dedupstore.model import Data, Member, Node
 from dedupstore.ops.backup.pace import Pace
+from dedupstore.ops.backup.parts import Batch, Parts, fold, is_done
 from dedupstore.repository.buffers import BufferPool
-from dedupstore.sources.base import Folder, Item, Stream
+from dedupstore.sources.base import Cutter, Folder, Item, Known, Patch, Stream
 from dedupstore.tree.build import ContentBuilder
 
 BUFFER = 4 * 1024 * 1024
 BUFFERS_PER_WORKER = 5
 RECORD_MEMBERS = 4096
 """Most chunks in one record: a pack's directory must fit in the pack."""
+KNOWN_MAX = 16_384
+"""Known entries of a patch that may wait for new chunks before them; then those are waited for."""
 WHOLE_MAX = 1024 * 1024
 """Files up to this size are read in one call into what room a buffer has left."""
 
@@ -44,60 +51,13 @@ class ChunkSink(Protocol):
         """Say which of these the caller must add."""
         ...
 
+    def rely(self, ids: Sequence[ChunkId]) -> list[bool]:
+        """Note that content consists of these without adding them; say which the repository has."""
+        ...
+
     def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:
         """Store a record."""
         ...
-
-
-class Batch:
-    """A buffer on its way: pieces are ``(start, end)`` of chunks in it, ids come from a worker.
-
-    ``hashed`` has the ids that the reading thread knows already, by position.
-    """
-
-    __slots__ = ("buffer", "done", "hashed", "ids", "pieces", "used", "view")
-
-    def __init__(self, buffer: mmap.mmap) -> None:
-        self.buffer = buffer
-        self.view = memoryview(buffer)
-        self.used = 0
-        self.pieces: list[tuple[int, int]] = []
-        self.ids: list[ChunkId] = []
-        self.hashed: dict[int, ChunkId] = {}
-        self.done = False
-
-
-Part: TypeAlias = tuple[Batch, int, int] | int | ContentBuilder
-"""Pieces ``[first, last)`` of a batch, a hole of so many bytes, or first of all the content so far."""
-Parts: TypeAlias = list[Part]
-
-
-def is_done(parts: Parts) -> bool:
-    """Say whether every id in ``parts`` is known. Batches end in any order, so all are asked."""
-    return all(not isinstance(part, tuple) or part[0].done for part in parts)
-
-
-def entries_of(parts: Parts) -> list[tuple[ChunkId, int]]:
-    """Return the content entries that ``parts`` became; all must be done."""
-    entries: list[tuple[ChunkId, int]] = []
-    for part in parts:
-        if isinstance(part, int):
-            entries.append((HOLE, part))
-        elif isinstance(part, tuple):
-            batch, first, last = part
-            pieces = batch.pieces
-            entries.extend((batch.ids[n], pieces[n][1] - pieces[n][0]) for n in range(first, last))
-    return entries
-
-
-def _fold(content: ContentBuilder, parts: Parts) -> None:
-    """Move what is done at the front of ``parts`` into ``content``, which stands before it."""
-    done = 1
-    while done < len(parts) and is_done(parts[done : done + 1]):
-        done += 1
-    for chunk, size in entries_of(parts[1:done]):
-        content.append(chunk, size)
-    del parts[1:done]
 
 
 class Pipeline:
@@ -161,23 +121,37 @@ class Pipeline:
         """Read a file of any size, piece by piece, holes told apart from data.
 
         What is known of a long file's content goes to ``content`` meanwhile, which comes first in the result.
+        Raises `SourceError`, and `UsageError` for a cutter whose chunks are too large for the buffers.
         """
         parts: Parts = [content]
-        batch = self._room(self._max_size)
-        start = batch.used  # where the unfinished chunk begins
-        while True:
-            if batch.used == self._buffer_size:
-                batch, start = self._turn(batch, start, parts)
-                _fold(content, parts)
-            size = stream.read_next(batch.view[batch.used :])
-            if size > 0:
-                batch.used += size
+        self._read(stream, content, parts)
+        return parts
+
+    def patch(self, patch: Patch, content: ContentBuilder) -> Parts:
+        """Read a patched file: its new parts as `stream` does, between what is known of it.
+
+        Raises `ObjectNotFound` for a known chunk that the repository has not.
+        """
+        parts: Parts = [content]
+        waiting = 0
+        for part in patch.parts():
+            if not isinstance(part, Known):
+                try:
+                    self._read(part, content, parts)
+                finally:
+                    part.close()
                 continue
-            self._take(batch, start, parts, final=True)
-            start = batch.used
-            if size == 0:
-                return parts
-            parts.append(-size)
+            self._rely(part)
+            parts.append(part)
+            waiting += len(part.entries)
+            fold(content, parts)
+            if waiting > KNOWN_MAX and len(parts) > 1:
+                self.submit()
+                self.wait(parts)
+                fold(content, parts)
+            if len(parts) == 1:
+                waiting = 0
+        return parts
 
     def submit(self) -> None:
         """Hand the buffer in hand to the workers, if there is anything in it."""
@@ -244,9 +218,47 @@ class Pipeline:
         self._finish(batch, self._own_compressor)
         return True
 
-    def _turn(self, batch: Batch, start: int, parts: Parts) -> tuple[Batch, int]:
+    def _read(self, stream: Stream, content: ContentBuilder, parts: Parts) -> None:
+        """Read a stream to its end, and append what it became to ``parts``, which begin with ``content``."""
+        cutter = stream.cutter
+        if cutter is not None and cutter.max_size > self._buffer_size // 2:
+            raise UsageError(
+                f"chunks of {cutter.max_size} bytes do not fit a buffer of {self._buffer_size}: report this"
+            )
+        batch = self._room(self._max_size if cutter is None else cutter.max_size)
+        start = batch.used  # where the unfinished chunk begins
+        while True:
+            if batch.used == self._buffer_size:
+                batch, start = self._turn(batch, start, parts, cutter)
+                fold(content, parts)
+            size = stream.read_next(batch.view[batch.used :])
+            if size > 0:
+                batch.used += size
+                continue
+            self._take(batch, start, parts, cutter, final=True)
+            start = batch.used
+            if size == 0:
+                return
+            if cutter is not None:
+                raise SourceError("a stream that is cut by its content has a hole in it: report this")
+            parts.append(-size)
+
+    def _rely(self, known: Known) -> None:
+        ids = [chunk for chunk, _, _ in known.entries if chunk != HOLE]
+        there = self._sink.rely(ids)
+        if not all(there):
+            chunk = ids[there.index(False)]
+            raise ObjectNotFound(
+                f"no pack holds chunk {short(chunk)}, which was to be taken over from an earlier snapshot: "
+                "take one that reads everything, and run `dstore verify` to see what older ones lack",
+                chunk=chunk,
+            )
+
+    def _turn(self, batch: Batch, start: int, parts: Parts, cutter: Cutter | None) -> tuple[Batch, int]:
         """Cut a full buffer, pass it on, and begin the next one with the unfinished chunk."""
-        end = self._take(batch, start, parts, final=False)
+        end = self._take(batch, start, parts, cutter, final=False)
+        if not end:
+            raise SourceError("a stream's cutter found no end of a chunk in a whole buffer: report this")
         tail = bytes(batch.view[end : batch.used])
         batch.used = end
         self.submit()
@@ -255,10 +267,13 @@ class Pipeline:
         fresh.used = len(tail)
         return fresh, 0
 
-    def _take(self, batch: Batch, start: int, parts: Parts, *, final: bool) -> int:
+    def _take(self, batch: Batch, start: int, parts: Parts, cutter: Cutter | None, *, final: bool) -> int:
         """Cut ``[start, used)`` into pieces and note them; return where the last whole chunk ends."""
         first = len(batch.pieces)
-        end = self._cut(batch, start, batch.used, final=final) if batch.used > start else start
+        if cutter is not None:
+            end = self._cut_by(cutter, batch, start, final=final)
+        else:
+            end = self._cut(batch, start, batch.used, final=final) if batch.used > start else start
         if len(batch.pieces) > first:
             parts.append((batch, first, len(batch.pieces)))
         return end
@@ -268,6 +283,17 @@ class Pipeline:
         for cut in self._chunker.cuts(batch.view[start:end], final):
             batch.pieces.append((last, start + cut))
             last = start + cut
+        return last
+
+    def _cut_by(self, cutter: Cutter, batch: Batch, start: int, *, final: bool) -> int:
+        last = start
+        for cut, label in cutter.cuts(batch.view[start : batch.used], final=final):
+            if label:
+                batch.labels[len(batch.pieces)] = label
+            batch.pieces.append((last, start + cut))
+            last = start + cut
+        if final and last != batch.used:
+            raise SourceError(f"a stream's cutter left {batch.used - last} bytes at its end: report this")
         return last
 
     def _work(self) -> None:

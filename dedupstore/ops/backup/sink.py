@@ -49,6 +49,12 @@ class DrySink:
                 self._claimed.add(chunk)
         return mine
 
+    def rely(self, ids: Sequence[ChunkId]) -> list[bool]:
+        """Say which the repository has, or would have by now."""
+        known = self._index.contains(ids)
+        with self._lock:
+            return [have or chunk in self._claimed for chunk, have in zip(ids, known, strict=True)]
+
     def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:  # noqa: ARG002
         """Count a record."""
         with self._lock:

@@ -5,7 +5,8 @@ was in the last snapshot costs one comparison; a file whose stat record is what 
 That is trusted only while the snapshot it was learnt from still exists.
 
 Memory: the pipeline's buffers, the write session's packs, the listings of the folders from the root to the
-present one (about 100 bytes an entry), and at most `WAITING_MAX` entries whose ids are not there yet.
+present one (about 100 bytes an entry), and at most `WAITING_MAX` entries whose ids are not there yet, with at
+most twice `KNOWN_MAX` known chunks of patched files among them.
 """
 
 import os
@@ -21,18 +22,21 @@ from dedupstore.ids import ChunkId, TreeId
 from dedupstore.model import Node, NodeKind, Summary
 from dedupstore.ops.backup.frames import Assembly, Frame, with_subtree
 from dedupstore.ops.backup.pace import Pace
+from dedupstore.ops.backup.parts import Parts, known_in
 from dedupstore.ops.backup.past import NOTHING, Past, Previous, RacyTimes
-from dedupstore.ops.backup.pipeline import WHOLE_MAX, Parts, Pipeline
+from dedupstore.ops.backup.pipeline import KNOWN_MAX, WHOLE_MAX, Pipeline
 from dedupstore.ops.backup.sink import Sink
 from dedupstore.progress import Reporter
 from dedupstore.repository.repository import Repository
-from dedupstore.sources.base import Folder, Item, Source
+from dedupstore.sources.base import Folder, Item, Patch, Source, StartAgain
 from dedupstore.sources.segments import blank
 
 AHEAD = 64
 """How many files of a new folder are asked for ahead, and once more."""
 WAITING_MAX = 20_000
 REPORT_FOLDERS = 64
+_OTHER = Node(name=b"", kind=0)
+"""Stands for an old node that no new one equals."""
 
 
 class Walk:
@@ -76,6 +80,8 @@ class Walk:
         self.gids: set[int] = set()
         self._items = 0
         self._bytes = 0
+        self._behind = 0
+        """At most so many known chunks wait in the assembly."""
 
     def run(self) -> tuple[TreeId, Summary]:
         """Walk everything; return the root. Raises what the sink or an all-or-nothing source raises."""
@@ -96,6 +102,8 @@ class Walk:
         top = self._source.top()
         for path, error in self._source.absent:
             self._failed(printable(path), error)
+        for tree in self._source.adopts:
+            self._reuse(tree)
         root = self._enter(top, Node(name=b"", kind=NodeKind.DIR), None, trusted=self._past.valid)
         stack = [(root, self._steps(root))]
         entered = 0
@@ -190,7 +198,8 @@ class Walk:
             node = self._node(frame, item)
             if node is not None:
                 self._assembly.push_node(frame, node, [])
-                self._count(node, before)
+                # Without type bits its content is that of an earlier snapshot, whatever this run remembers.
+                self._count(node, before if stat.S_IFMT(item.mode) else node)
 
     def _settle(self, frame: Frame, item: Item) -> None:
         """Mark an entry that may change again without looking changed."""
@@ -198,27 +207,50 @@ class Walk:
             frame.unstable.add(item.name)
 
     def _file(self, frame: Frame, item: Item, before: Node | None) -> None:
+        folder = frame.folder
         try:
-            node, parts = self._content(frame.folder, item)
+            whole = self._pipeline.whole(folder, item) if 0 <= item.size <= WHOLE_MAX else None
+            if whole is not None:
+                node, parts = whole
+            else:
+                node, parts, before = self._opened(frame, item, before)
         except SourceError as error:
             self._lost(frame, item.name, error)
             return
-        if item.name in frame.folder.unstable:
+        if item.name in folder.unstable:
             self._torn(frame, item.name)
         self._assembly.push_node(frame, node, parts)
         self._count(node, before)
+        if self._behind > KNOWN_MAX:
+            self._behind = 0
+            self._drain(wait=True)
 
-    def _content(self, folder: Folder, item: Item) -> tuple[Node, Parts]:
-        if 0 <= item.size <= WHOLE_MAX:
-            whole = self._pipeline.whole(folder, item)
-            if whole is not None:
-                return whole
-        stream = folder.open(item)
-        try:
-            parts = self._pipeline.stream(stream, self._assembly.content())
-            return stream.finish(), parts
-        finally:
-            stream.close()
+    def _opened(self, frame: Frame, item: Item, before: Node | None) -> tuple[Node, Parts, Node | None]:
+        """Read a file through a stream or a patch; also return what it is to be compared with.
+
+        One that asks for it is opened once more; if something is wrong with it, that is a finding.
+        """
+        doubt = None
+        while True:
+            opened = frame.folder.open(item)
+            content = self._assembly.content()
+            try:
+                if isinstance(opened, Patch):
+                    parts = self._pipeline.patch(opened, content)
+                    self._behind += known_in(parts)
+                    before = _OTHER
+                else:
+                    parts = self._pipeline.stream(opened, content)
+                node = opened.finish()
+                break
+            except StartAgain as again:
+                doubt = again.doubt
+            finally:
+                opened.close()
+        if doubt is not None:
+            frame.unstable.add(item.name)
+            self._found(printable(os.path.join(frame.folder.path, item.name)), doubt)
+        return node, parts, before
 
     def _node(self, frame: Frame, item: Item) -> Node | None:
         try:

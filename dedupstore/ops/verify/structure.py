@@ -5,12 +5,12 @@ distinct page (a folder is one at least; so 120 MB for a million distinct folder
 they are looked up in the index where a page names them, which costs less than keeping them.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 from dedupstore.errors import AccessError, DedupstoreError, ObjectDamaged, StoreError
 from dedupstore.findings import printable
-from dedupstore.format.chunklist import decode_list_page, iter_entries, iter_refs
+from dedupstore.format.chunklist import ListPage, decode_list_page, iter_entries, iter_refs
 from dedupstore.ids import HOLE, ChunkId, PackId, TreeId, short
 from dedupstore.model import Node, NodeKind
 from dedupstore.objectstore.base import CONFIG_KEY, ObjectReader
@@ -24,6 +24,9 @@ TROUBLE = (*SURVIVABLE, StoreError, AccessError)
 """What reading one object may end in while others can still be read."""
 
 _DIR = int(NodeKind.DIR)
+
+_Bounds: TypeAlias = tuple[tuple[bytes, ...], bytes | None] | None
+"""What the labels of a list page begin with, and what none of them is above; ``None``: not known."""
 
 T = TypeVar("T")
 
@@ -84,10 +87,10 @@ class Structure:
 
     def _check_lists(self, page: TreeId, node: Node) -> None:
         """Check the list pages of a long file that were not seen in another version of it."""
-        todo = [(TreeId(ChunkId(node.content)), node.size)]
+        todo: list[tuple[TreeId, int, _Bounds]] = [(TreeId(ChunkId(node.content)), node.size, None)]
         total = 0
         while todo:
-            identifier, under = todo.pop()
+            identifier, under, bounds = todo.pop()
             total += under
             if identifier in self._seen:
                 continue
@@ -95,8 +98,10 @@ class Structure:
             listed = self._try(identifier, lambda wanted: decode_list_page(self._view.load_tree(wanted)))
             if listed is None:
                 continue
+            if not _are_within(listed.labels, bounds):
+                self._add_page(identifier, _wrong_labels(identifier))
             if listed.level:
-                todo.extend(iter_refs(listed.entries))
+                todo.extend(_below(listed, bounds[1] if bounds else None))
                 total -= under
                 continue
             ids: list[ChunkId] = []
@@ -168,6 +173,29 @@ def _take(entries: bytes, ids: list[ChunkId], sizes: list[int]) -> int:
             ids.append(chunk)
             sizes.append(size)
     return total
+
+
+def _below(page: ListPage, limit: bytes | None) -> Iterator[tuple[TreeId, int, _Bounds]]:
+    """Yield the references of a list page with what is to be expected under each."""
+    labels = page.labels
+    for place, (identifier, size) in enumerate(iter_refs(page.entries)):
+        last = labels[place + 1] if place + 1 < len(labels) else limit
+        yield identifier, size, (labels[place : place + 1], last)
+
+
+def _are_within(labels: tuple[bytes, ...], bounds: _Bounds) -> bool:
+    if bounds is None:
+        return True
+    first, limit = bounds
+    return labels[:1] == first and (limit is None or not labels or labels[-1] <= limit)
+
+
+def _wrong_labels(page: TreeId) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"chunk list page {short(page)} does not have the labels that are said of it: restore what it hurts "
+        "as a whole, or from another snapshot",
+        id=page,
+    )
 
 
 def _wrong_sum(page: TreeId) -> ObjectDamaged:

@@ -8,10 +8,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from dedupstore.clock import SYSTEM_CLOCK, Clock
 from dedupstore.errors import SourceError, UsageError
 from dedupstore.findings import printable
+from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, SourceSpec
 from dedupstore.sources.base import Item, Listing
 from dedupstore.sources.command.output import ByteFeed, CommandFeed, DescriptorFeed
@@ -29,6 +31,7 @@ class StreamSource:
     """
 
     all_or_nothing = True
+    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -59,6 +62,14 @@ class StreamSource:
         """Return the folder with the one stream."""
         self._folder = StreamFolder(self._name, self._start, self._clock)
         return self._folder
+
+    def position(self) -> bytes | None:
+        """Nothing: a stream has no log."""
+        return None
+
+    def instant(self) -> datetime | None:
+        """Nothing: what is read is of the moment of reading."""
+        return None
 
     def user_name(self, uid: int) -> bytes | None:
         """Name of whoever runs the backup: the owner of a stream."""
@@ -142,6 +153,7 @@ class ByteStream:
     """A feed as a `dedupstore.sources.base.Stream`; it never changes under the reader."""
 
     changed = False
+    cutter = None
 
     def __init__(self, item: Item, feed: ByteFeed) -> None:
         self._item = item

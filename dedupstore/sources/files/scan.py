@@ -1,8 +1,10 @@
 """Files as a source: one or more paths of this machine, walked folder by folder."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from dedupstore.errors import SourceError
+from dedupstore.ids import TreeId
 from dedupstore.model import SourceSpec
 from dedupstore.sources.files.folder import FileFolder, LeadFolder, Rules
 from dedupstore.sources.files.handles import HandlePool
@@ -23,6 +25,7 @@ class FilesSource:
     """
 
     all_or_nothing = False
+    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -69,6 +72,14 @@ class FilesSource:
         if leads.top.source:
             return FileFolder(rules, handle, lead=leads.top, device=None)
         return LeadFolder(rules, handle, lead=leads.top)
+
+    def position(self) -> bytes | None:
+        """Nothing: files have no log."""
+        return None
+
+    def instant(self) -> datetime | None:
+        """Nothing: each file is of the moment it was read."""
+        return None
 
     def user_name(self, uid: int) -> bytes | None:
         """Name of a numeric owner."""

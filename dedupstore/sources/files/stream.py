@@ -21,6 +21,8 @@ class FileStream:
     ``path`` is for messages, ``dev`` and ``home`` as in the folder. Belongs to one thread.
     """
 
+    cutter = None
+
     def __init__(
         self, dirfd: int, item: Item, *, path: bytes, dev: int, home: int, unstable: set[bytes]
     ) -> None:

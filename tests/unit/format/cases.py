@@ -241,6 +241,16 @@ def one_list_of_lists() -> ListPage:
     return ListPage(1, pack_refs([(TreeId(ChunkId(bytes(range(32)))), 1 << 40)]))
 
 
+def one_labelled_list() -> ListPage:
+    chunks = [(ChunkId(bytes(range(32))), 5), (ChunkId(bytes(range(1, 33))), 70), (ChunkId(bytes(32)), 7)]
+    return ListPage(0, pack_entries(chunks), (b"\x01", b"label", b"label"))
+
+
+def one_labelled_list_of_lists() -> ListPage:
+    refs = [(TreeId(ChunkId(bytes(range(32)))), 1 << 40), (TreeId(ChunkId(bytes(range(1, 33)))), 82)]
+    return ListPage(1, pack_refs(refs), (b"\x01", bytes([255]) * c.LIST_LABEL_MAX))
+
+
 def damaged(data: bytes) -> Iterator[bytes]:
     """Yield ``data`` cut at every length, longer by a byte, and with every byte altered in two ways."""
     for end in range(len(data)):

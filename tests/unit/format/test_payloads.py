@@ -23,6 +23,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "segment": segment.decode_segment,
     "page": tree.decode_page,
     "list": chunklist.decode_list_page,
+    "labelled": chunklist.decode_list_page,
     "snapshot": snapshot.decode_snapshot,
     "session": session.decode_session,
     "config": lambda data: config.decode_config(data, ROOT_KEY),
@@ -32,6 +33,7 @@ STARTS = {
     "segment": b"\x01\x92",
     "page": b"\x01\x00\x92\x93\x00\x00\x00",
     "list": c.LIST_MAGIC + b"\x01",
+    "labelled": c.LIST_MAGIC + b"\x02\x00\x00\x00\x01\x00\x00\x00",
     "snapshot": b"\x01\x9b",
     "session": b"\x01\x96\xa4open",
     "config": c.CONFIG_MAGIC + b"\x01\x00\x01",
@@ -87,12 +89,32 @@ def test_list_pages(level: int, entries: list[tuple[chunklist.ChunkId, int]]) ->
     assert list(read(found.entries)) == entries
 
 
+@given(
+    st.integers(0, c.LIST_DEPTH_MAX - 1),
+    st.lists(
+        st.tuples(cases.ids, st.integers(1, 2**32 - 1), st.binary(min_size=1, max_size=c.LIST_LABEL_MAX)),
+        min_size=1,
+        max_size=9,
+    ),
+)
+def test_labelled_list_pages(level: int, entries: list[tuple[chunklist.ChunkId, int, bytes]]) -> None:
+    pairs = [(identifier, size) for identifier, size, _ in entries]
+    packed = chunklist.pack_entries(pairs) if level == 0 else chunklist.pack_refs(pairs)  # type: ignore[arg-type]
+    page = chunklist.ListPage(level, packed, tuple(sorted(label for _, _, label in entries)))
+    data = chunklist.encode_list_page(page)
+    assert chunklist.decode_list_page(data) == page
+    assert chunklist.decode_list_page(memoryview(bytearray(data))) == page
+    plain = chunklist.encode_list_page(chunklist.ListPage(level, packed))
+    assert data[5 : len(plain)] == plain[5:]  # who wants only the bytes reads the same
+
+
 def example(what: str) -> bytes:
     """Return one valid encoding, small, with most fields in use."""
     values: dict[str, Callable[[], bytes]] = {
         "segment": lambda: segment.encode_segment([cases.one_pack()], [PackId(bytes(32))]),
         "page": lambda: tree.encode_page(cases.one_page()),
         "list": lambda: chunklist.encode_list_page(cases.one_list()),
+        "labelled": lambda: chunklist.encode_list_page(cases.one_labelled_list()),
         "snapshot": lambda: snapshot.encode_snapshot(cases.one_snapshot()),
         "session": lambda: session.encode_session(cases.one_session()),
         "config": lambda: config.encode_config(cases.one_config(), ROOT_KEY),
@@ -114,7 +136,7 @@ def test_every_damage_to_a_config_is_noticed() -> None:
         assert cases.refuses(DECODERS["config"], data)
 
 
-@pytest.mark.parametrize("what", ["segment", "page", "snapshot", "session", "list", "config"])
+@pytest.mark.parametrize("what", ["segment", "page", "snapshot", "session", "list", "labelled", "config"])
 def test_what_is_cut_off_is_refused(what: str) -> None:
     data = example(what)
     for end in range(len(data)):
@@ -124,15 +146,16 @@ def test_what_is_cut_off_is_refused(what: str) -> None:
 
 @pytest.mark.parametrize(
     ("what", "place"),
-    [("segment", 0), ("page", 0), ("list", 4), ("snapshot", 0), ("session", 0), ("config", 8)],
+    [("segment", 0), ("page", 0), ("labelled", 4), ("snapshot", 0), ("session", 0), ("config", 8)],
 )
 def test_later_versions_are_named(what: str, place: int) -> None:
     data = bytearray(example(what))
-    data[place] = 2
-    with pytest.raises(FormatError, match="version 2 is unknown"):
+    data[place] += 1
+    unknown = f"version {data[place]} is unknown"
+    with pytest.raises(FormatError, match=unknown):
         DECODERS[what](bytes(data))
     # ... even when nothing after the number is understood
-    with pytest.raises(FormatError, match="version 2 is unknown"):
+    with pytest.raises(FormatError, match=unknown):
         DECODERS[what](bytes(data[: place + 2]).ljust(c.CONFIG_HEADER_SIZE, b"\xc1"))
 
 
@@ -278,6 +301,30 @@ def test_an_entry_of_no_length_is_refused(level: int) -> None:
     page = chunklist.ListPage(level, pack(bytes(32), 1) + pack(bytes(32), 0))
     with pytest.raises(ObjectDamaged, match="no length"):
         chunklist.decode_list_page(chunklist.encode_list_page(page))
+
+
+BAD_LABELS = [
+    (b"a", b"b"),
+    (b"a", b"b", b"c", b"d"),
+    (b"b", b"a", b"c"),
+    (b"", b"a", b"b"),
+    (b"a", b"b", b"c" * (c.LIST_LABEL_MAX + 1)),
+]
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS)
+def test_labels_that_could_not_be_read_back(labels: tuple[bytes, ...]) -> None:
+    page = chunklist.ListPage(0, c.LIST_ENTRY.pack(bytes(32), 1) * 3, labels)
+    with pytest.raises(ValueError, match="labels do not fit"):
+        chunklist.encode_list_page(page)
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS[:4])
+def test_labels_that_nobody_should_have_written(labels: tuple[bytes, ...]) -> None:
+    header = c.LIST_HEADER.pack(c.LIST_MAGIC, c.LIST_LABELLED, 0, 3)
+    entries = c.LIST_ENTRY.pack(bytes(32), 1) * 3
+    with pytest.raises(ObjectDamaged, match="has labels"):
+        chunklist.decode_list_page(header + entries + bytes(map(len, labels)) + b"".join(labels))
 
 
 @pytest.mark.parametrize(

@@ -168,11 +168,15 @@ class Reader:
         if depth:
             page = self.chunk(content)
             magic, version, level, count = struct.unpack_from("<4sBB2xI", page)
-            assert (magic, version, level) == (b"dstl", 1, depth - 1)
+            assert (magic, level) == (b"dstl", depth - 1)
+            end = 12 + (40 if level else 36) * count
+            if version == 2:
+                assert len(page) == end + count + sum(page[end : end + count])
+            else:
+                assert (version, len(page)) == (1, end)
             if level:
-                return b"".join(self.content(i, level) for i, _ in struct.iter_unpack("<32sQ", page[12:]))
-            assert len(page) == 12 + 36 * count
-            content = page[12:]
+                return b"".join(self.content(i, level) for i, _ in struct.iter_unpack("<32sQ", page[12:end]))
+            content = page[12:end]
         parts = struct.iter_unpack("<32sI", content)
         return b"".join(self.chunk(i) if i != bytes(32) else bytes(length) for i, length in parts)
 
@@ -275,8 +279,12 @@ def repository(cipher: int) -> dict[str, bytes]:
             )
         )
     )
-    right = tree.add(encode_page(Page(0, Summary(), (Node(b"long", 1, content=upper, depth=2),))))
-    refs = (PageRef(b"a", left, Summary(), 2), PageRef(b"long", right, Summary(), 1))
+    leaf = ListPage(0, pack_entries([(two, len(TWO)), (one, len(ONE))]), (b"a", b"label"))
+    labelled = tree.add(encode_list_page(leaf), codec=1)
+    above = tree.add(encode_list_page(ListPage(1, pack_refs([(labelled, 1), (labelled, 1)]), (b"a", b"a"))))
+    files = (Node(b"long", 1, content=upper, depth=2), Node(b"sorted", 1, content=above, depth=2))
+    right = tree.add(encode_page(Page(0, Summary(), files)))
+    refs = (PageRef(b"a", left, Summary(), 2), PageRef(b"long", right, Summary(), 2))
     root = tree.add(encode_page(Page(1, Summary(), refs=refs)))
     config = cases.one_config()
     config = type(config)(
@@ -330,4 +338,5 @@ def test_a_reader_made_from_the_page_reads_everything(cipher: int, secret: str) 
         b"a": TWO + THREE,
         b"folder/edited": EDITED,
         b"long": (ONE + bytes(1000) + THREE) * 60,
+        b"sorted": (TWO + ONE) * 2,
     }

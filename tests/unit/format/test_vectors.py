@@ -25,6 +25,7 @@ from dedupstore.ids import PackId
 from tests.unit.format import cases
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/format/version1.json").read_text())
+LABELS = json.loads((Path(__file__).parents[2] / "vectors/format/labels-v2.json").read_text())
 KEYS = derive_epoch(1, bytes.fromhex(VECTORS["epoch"]["secret"]))
 
 
@@ -129,6 +130,12 @@ def test_lists() -> None:
     lists = {"entries": cases.one_list(), "references": cases.one_list_of_lists()}
     assert {name: chunklist.encode_list_page(page).hex() for name, page in lists.items()} == VECTORS["lists"]
     assert {name: chunklist.decode_list_page(raw(text)) for name, text in VECTORS["lists"].items()} == lists
+
+
+def test_labelled_lists() -> None:
+    lists = {"entries": cases.one_labelled_list(), "references": cases.one_labelled_list_of_lists()}
+    assert {name: chunklist.encode_list_page(page).hex() for name, page in lists.items()} == LABELS["lists"]
+    assert {name: chunklist.decode_list_page(raw(text)) for name, text in LABELS["lists"].items()} == lists
 
 
 def test_page_ends() -> None:

@@ -75,6 +75,33 @@ def test_claim_says_yes_once(repo: Repository) -> None:
         assert session.claim(ids) == [False, False, True]
 
 
+def test_what_is_relied_on_is_there_or_on_its_way(repo: Repository) -> None:
+    old, new, lost = noise(700), noise(700), ChunkId(noise(32))
+    with repo.writing() as session:
+        known = session.put(old).id
+        session.commit(repos.blank_snapshot(page_for(session, old)))
+    with repo.writing() as session:
+        fresh = session.put(new).id
+        assert session.rely([known, lost, fresh, known]) == [True, False, True, True]
+        assert session.rely([]) == []
+        session.commit(repos.blank_snapshot(page_for(session, new)))
+
+
+def test_a_pack_that_is_only_relied_on_may_not_be_taken(repo: Repository) -> None:
+    data = noise(700)
+    with repo.writing() as session:
+        known = session.put(data).id
+        session.commit(repos.blank_snapshot(page_for(session, data)))
+    packs = [pack for pack, kind, _, _ in repo.index.packs() if kind is ChunkKind.DATA]
+    with repo.writing() as session:
+        assert session.rely([known]) == [True]
+        collect(repo, 1, packs)
+        with pytest.raises(SessionFenced):
+            session.commit(repos.blank_snapshot(page_for(session, noise(10))))
+    with repo.writing() as session:  # one that began after it
+        assert session.rely([known]) == [False]
+
+
 def test_many_threads_claim_each_chunk_once(repo: Repository) -> None:
     pieces = [noise(700) for _ in range(300)]
     new = []
