@@ -1,0 +1,3 @@
+from dedupstore.model import Data
+
+def crc64(data: Data, crc: int = 0, /) -> int: ...
