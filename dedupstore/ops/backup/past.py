@@ -87,7 +87,9 @@ class Past:
         if learnt is not None and self.valid:
             self.parent = SnapshotId(learnt)
         else:
-            alike = [i for i, s in snapshots if s.host == host and s.source.paths == source.spec.paths]
+            kind, paths = source.spec.kind, source.spec.paths
+            same = ((i, s) for i, s in snapshots if (s.source.kind, s.source.paths) == (kind, paths))
+            alike = [i for i, s in same if s.host == host]
             self.parent = alike[-1] if alike else None
         self.snapshot = by_id[self.parent] if self.parent is not None else None
 
