@@ -24,6 +24,9 @@ from dedupstore.model import Node, SourceSpec
 SEGMENT_ENTRIES = 4096
 """Most entries in one segment of a listing."""
 
+LAST = -2
+"""`Item.size` of a regular file that is read only when all else in its folder, and below, has been."""
+
 Listing: TypeAlias = tuple[bytes, ...]
 """A folder's entries as segments in byte order of names; layout in ``segments.py``."""
 
@@ -57,7 +60,7 @@ class Item(NamedTuple):
     dev: int
     ino: int
     size: int
-    """Bytes; -1 if not known before reading (a command's output)."""
+    """Bytes; -1 if not known before reading (a command's output); or `LAST`."""
     mtime: int
     """Nanoseconds since 1970."""
     ctime: int

@@ -17,7 +17,7 @@ from dedupstore.format.tree import Page, PageSplitter
 from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, Summary
 from dedupstore.ops.backup.parts import Parts, append_all, is_done, only_piece
-from dedupstore.sources.base import Folder, Listing
+from dedupstore.sources.base import Folder, Item, Listing
 from dedupstore.tree.build import ContentBuilder, FolderBuilder
 from dedupstore.tree.walk import nodes_of
 
@@ -47,6 +47,23 @@ class Frame:
     builder: FolderBuilder | None = None
     changed: dict[bytes, tuple[TreeId, Summary]] = field(default_factory=dict)
     """*Same* only: folders below that are not as they were."""
+    later: "list[tuple[Item, Node | None, Place]]" = field(default_factory=list)
+    """*Open* only: files to be read last, with what they were before and where they belong."""
+
+
+class Place:
+    """The place of an entry in the queue while it is not read yet."""
+
+    __slots__ = ("filled", "node", "parts")
+
+    def __init__(self) -> None:
+        self.filled = False
+        self.node: Node | None = None
+        self.parts: Parts = []
+
+    def fill(self, node: Node | None, parts: Parts) -> None:
+        """Put the entry there; None: there is none."""
+        self.filled, self.node, self.parts = True, node, parts
 
 
 def with_subtree(node: Node, top: TreeId, summary: Summary) -> Node:
@@ -57,7 +74,8 @@ def with_subtree(node: Node, top: TreeId, summary: Summary) -> Node:
 class Assembly:
     """The queue between the walk and the tree. One thread.
 
-    Memory: what is queued; the owner drains it when `waiting` grows. One open page a level and folder.
+    Memory: what is queued; the owner drains it when `waiting` grows, which does not help behind an entry
+    that is yet to be read (300 bytes an entry). One open page a level and folder.
     """
 
     def __init__(
@@ -73,7 +91,7 @@ class Assembly:
         self._splitter = splitter
         self._remember = remember
         self._reuse = reuse
-        self._queue: deque[tuple[Frame, Node | None, Parts]] = deque()
+        self._queue: deque[tuple[Frame, Node | Place | None, Parts]] = deque()
         self.root: tuple[TreeId, Summary] | None = None
         """The top folder's result, once it was left and built."""
 
@@ -85,11 +103,26 @@ class Assembly:
     @property
     def head(self) -> Parts:
         """What the first waiting entry waits for."""
-        return self._queue[0][2] if self._queue else []
+        if not self._queue:
+            return []
+        _, node, parts = self._queue[0]
+        return node.parts if isinstance(node, Place) else parts
+
+    @property
+    def held(self) -> bool:
+        """Whether the first waiting entry is one that is yet to be read, so that waiting is for nothing."""
+        node = self._queue[0][1] if self._queue else None
+        return isinstance(node, Place) and not node.filled
 
     def push_node(self, frame: Frame, node: Node, parts: Parts) -> None:
         """Queue an entry of an open folder; its content follows from ``parts``."""
         self._queue.append((frame, node, parts))
+
+    def push_place(self, frame: Frame) -> Place:
+        """Queue an entry of an open folder that will be read later."""
+        place = Place()
+        self._queue.append((frame, place, []))
+        return place
 
     def push_leave(self, frame: Frame) -> None:
         """Queue the end of a folder."""
@@ -106,12 +139,15 @@ class Assembly:
     def drain(self) -> None:
         """Build what can be built."""
         queue = self._queue
-        while queue and is_done(queue[0][2]):
+        while queue and not self.held and is_done(self.head):
             frame, node, parts = queue.popleft()
-            if node is None:
+            if isinstance(node, Place):
+                if node.node is not None:
+                    self._builder(frame).add(self._with_content(node.node, node.parts))
+            elif node is None:
                 self._leave(frame)
             else:
-                self._builder(frame).add(self._with_content(node, parts) if parts else node)
+                self._builder(frame).add(self._with_content(node, parts))
 
     def _builder(self, frame: Frame) -> FolderBuilder:
         if frame.builder is None:
@@ -119,6 +155,8 @@ class Assembly:
         return frame.builder
 
     def _with_content(self, node: Node, parts: Parts) -> Node:
+        if not parts:
+            return node
         only = only_piece(parts)
         if only is not None:
             chunk, size = only

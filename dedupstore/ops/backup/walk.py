@@ -28,7 +28,7 @@ from dedupstore.ops.backup.pipeline import KNOWN_MAX, WHOLE_MAX, Pipeline
 from dedupstore.ops.backup.sink import Sink
 from dedupstore.progress import Reporter
 from dedupstore.repository.repository import Repository
-from dedupstore.sources.base import Folder, Item, Patch, Source, StartAgain
+from dedupstore.sources.base import LAST, Folder, Item, Patch, Source, StartAgain
 from dedupstore.sources.segments import blank
 
 AHEAD = 64
@@ -169,6 +169,8 @@ class Walk:
                     self._entry(frame, item, previous)
                     if self._assembly.waiting > WAITING_MAX:
                         self._drain(wait=True)
+        for item, before, place in frame.later:
+            place.fill(*(self._read(frame, item, before) or (None, [])))
 
     def _folder_entry(self, frame: Frame, item: Item, previous: Previous) -> Frame | None:
         node = self._node(frame, item)
@@ -207,6 +209,19 @@ class Walk:
             frame.unstable.add(item.name)
 
     def _file(self, frame: Frame, item: Item, before: Node | None) -> None:
+        if item.size == LAST:
+            frame.later.append((item, before, self._assembly.push_place(frame)))
+            return
+        read = self._read(frame, item, before)
+        if read is None:
+            return
+        self._assembly.push_node(frame, *read)
+        if self._behind > KNOWN_MAX:
+            self._behind = 0
+            self._drain(wait=True)
+
+    def _read(self, frame: Frame, item: Item, before: Node | None) -> tuple[Node, Parts] | None:
+        """Read a regular file; None if that failed, which is noted."""
         folder = frame.folder
         try:
             whole = self._pipeline.whole(folder, item) if 0 <= item.size <= WHOLE_MAX else None
@@ -216,14 +231,11 @@ class Walk:
                 node, parts, before = self._opened(frame, item, before)
         except SourceError as error:
             self._lost(frame, item.name, error)
-            return
+            return None
         if item.name in folder.unstable:
             self._torn(frame, item.name)
-        self._assembly.push_node(frame, node, parts)
         self._count(node, before)
-        if self._behind > KNOWN_MAX:
-            self._behind = 0
-            self._drain(wait=True)
+        return node, parts
 
     def _opened(self, frame: Frame, item: Item, before: Node | None) -> tuple[Node, Parts, Node | None]:
         """Read a file through a stream or a patch; also return what it is to be compared with.
@@ -301,6 +313,8 @@ class Walk:
     def _drain(self, *, wait: bool = False) -> None:
         self._assembly.drain()
         while self._assembly.waiting > WAITING_MAX or (wait and self._assembly.waiting):
+            if self._assembly.held:
+                return
             self._pipeline.submit()
             self._pipeline.wait(self._assembly.head)
             self._assembly.drain()

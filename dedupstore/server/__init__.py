@@ -1,0 +1,1 @@
+"""A snapshot served over the MongoDB wire protocol, read-only."""

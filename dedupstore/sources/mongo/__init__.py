@@ -1,0 +1,1 @@
+"""A live MongoDB server: reading collections and the oplog from it, loading them into it."""
