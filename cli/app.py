@@ -11,9 +11,9 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import typer
 from typer._click.core import Command, Context, Parameter
@@ -35,21 +35,36 @@ class Entry(NamedTuple):
     """A command: the module under ``commands`` that holds it, and its line in the list of commands."""
 
     module: str
+    """Empty for a group whose commands have modules of their own."""
     help: str
+    below: "Mapping[str, Entry] | None" = None
+    """Those commands."""
+
+
+MONGO: Final[dict[str, Entry]] = {
+    "tail": Entry("mongo_tail", "Follow a server's log and store it, slice by slice."),
+    "ranges": Entry("mongo_ranges", "Show which instants can be restored, and why they end."),
+    "get": Entry("mongo_get", "Print one document as it was."),
+    "log": Entry("mongo_log", "Show every version of one document."),
+    "dump": Entry("mongo_dump", "Write collections as an archive that mongorestore takes."),
+    "load": Entry("mongo_load", "Write collections to a server (restore --to-mongo)."),
+}
+"""The commands of the group ``mongo``: each is imported alone, since some need a driver and most do not."""
 
 
 COMMANDS: Final[dict[str, Entry]] = {
     "init": Entry("init", "Make a repository."),
-    "snapshot": Entry("snapshot", "Back up files, or a command's output."),
+    "snapshot": Entry("snapshot", "Back up files, a command's output, or MongoDB."),
     "snapshots": Entry("snapshots", "List snapshots."),
     "ls": Entry("ls", "List a folder inside a snapshot."),
     "cat": Entry("cat", "Write a file from a snapshot to standard output."),
     "find": Entry("find", "Find names in snapshots."),
     "history": Entry("history", "Show every version of a path."),
     "diff": Entry("diff", "Show what changed between two snapshots."),
-    "restore": Entry("restore", "Write files of a snapshot back."),
+    "restore": Entry("restore", "Write files or collections of a snapshot back."),
     "verify": Entry("verify", "Check that everything is there and whole."),
     "stats": Entry("stats", "Show sizes and ratios."),
+    "mongo": Entry("", "Back up MongoDB's log; look into, and restore, collections.", MONGO),
     "key": Entry("key", "List, add, remove and export keys."),
     "cache": Entry("cache", "Show, rebuild and clear the local cache."),
     "completion": Entry("completion", "Print a completion script for a shell."),
@@ -58,49 +73,43 @@ COMMANDS: Final[dict[str, Entry]] = {
 
 
 class CommandTable(TyperGroup):
-    """The root: knows the names of all commands and imports the one that is called."""
+    """A group that knows the names of its commands and imports the one that is called; the root is one."""
+
+    entries: ClassVar[Mapping[str, Entry]] = COMMANDS
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         """Return the names in the order of the table."""
-        return list(COMMANDS)
+        return list(self.entries)
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """Import and return one command, with the global options added to it."""
-        entry = COMMANDS.get(cmd_name)
+        entry = self.entries.get(cmd_name)
         if entry is None:
             return None
-        module = importlib.import_module(f".commands.{entry.module}", __package__)
-        subcommands: dict[str, Callable[..., object]] | None = getattr(module, "SUBCOMMANDS", None)
-        app = new_app()
-        if subcommands is None:
-            app.command(cmd_name)(module.run)
-        else:
-            # A callback makes a group of it even if there is one subcommand; its text is the group's help.
-            app.callback(help=entry.help, no_args_is_help=True)(_nothing)
-            for name, function in subcommands.items():
-                app.command(name)(function)
-        command = typer.main.get_command(app)
+        command = _imported(cmd_name, entry) if entry.below is None else _group(entry.help, entry.below)
         command.name = cmd_name
-        for leaf in getattr(command, "commands", {"": command}).values():
-            _accept_globally(leaf, self.params)
+        options = ctx.find_root().command.params
+        for leaf in (getattr(command, "commands", None) or {"": command}).values():
+            _accept_globally(leaf, options)
         return command
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands from the table alone."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry.help) for name, entry in self.entries.items()])
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """Find the command, or say which one was perhaps meant."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
+        if name not in self.entries and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.entries, n=1)
             ctx.fail(f"there is no command {name!r}" + (f", perhaps {near[0]!r} was meant" if near else ""))
         found = super().resolve_command(ctx, args)
-        # Every import is done. What they made lives as long as the process, so the collector that
-        # ``__main__`` switched off need never look at it: not now, and above all not at exit (25 ms).
-        gc.freeze()
-        gc.enable()
+        if not isinstance(found[1], CommandTable):
+            # Every import is done. What they made lives as long as the process, so the collector that
+            # ``__main__`` switched off need never look at it: not now, and above all not at exit (25 ms).
+            gc.freeze()
+            gc.enable()
         return found
 
 
@@ -245,6 +254,29 @@ def _fill_standard_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _imported(name: str, entry: Entry) -> Command:
+    """Return the command, or the group of them, in a module."""
+    module = importlib.import_module(f".commands.{entry.module}", __package__)
+    subcommands: dict[str, Callable[..., object]] | None = getattr(module, "SUBCOMMANDS", None)
+    app = new_app()
+    if subcommands is None:
+        app.command(name)(module.run)
+    else:
+        # A callback makes a group of it even if there is one subcommand; its text is the group's help.
+        app.callback(help=entry.help, no_args_is_help=True)(_nothing)
+        for inner, function in subcommands.items():
+            app.command(inner)(function)
+    return typer.main.get_command(app)
+
+
+def _group(text: str, entries: Mapping[str, Entry]) -> Command:
+    """Return a group of commands that have modules of their own; ``text`` is its help."""
+    kind = type("Group", (CommandTable,), {"entries": entries})
+    app = new_app(kind)
+    app.callback(cls=kind, help=text, no_args_is_help=True)(_nothing)
+    return typer.main.get_command(app)
 
 
 def _nothing() -> None:

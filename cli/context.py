@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import typer
 
@@ -23,6 +23,9 @@ from .localzone import LOCAL_ZONE
 from .render import Output, counted, instant, instant_shown, note
 from .secrets import read_secret
 from .settings import Settings, settings_of
+
+SLICES: Final = "oplog"
+"""Kind of the snapshots that hold slices of a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,14 @@ class Front:
         """Return the snapshot that is meant; raises `NotFoundError` or `UsageError`."""
         if wanted.text is not None and wanted.at is not None:
             raise UsageError(f"--at takes the place of a snapshot: leave {wanted.text!r} or --at out")
+        text = wanted.text or "latest"
+        entries = self.snapshots(repository)
+        if text.startswith("latest"):
+            # Slices of a log are no state of anything: they are taken by their ids, or replayed.
+            entries = [entry for entry in entries if entry[1].source.kind != SLICES]
         return select(
-            self.snapshots(repository),
-            wanted.text or "latest",
+            entries,
+            text,
             at=None if wanted.at is None else read_until(wanted.at),
             host=wanted.host,
             paths=wanted.paths,

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from .exitcodes import INTERRUPTED
@@ -15,6 +17,26 @@ def install() -> None:
         # What the parent set to be ignored stays so: nohup and background jobs rely on it.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _first)
+
+
+@contextmanager
+def asking(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside the block let the first signal call ``stop`` and nothing else; a second one ends the run."""
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        for number in SIGNALS:
+            signal.signal(number, _second)
+        stop()
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _first(_number: int, _frame: FrameType | None) -> None:

@@ -59,3 +59,25 @@ Command: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Back up what a command prints: NAME -- CMD..."),
 ]
+Archive: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Back up a mongodump archive (-: standard input)."),
+]
+TakenAs: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--as", metavar="KIND", help="Take folders as files or as dump (default: look)."),
+]
+Sources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH...", show_default=False, help="Files and folders to back up."),
+]
+NewTags: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="Put TAG on it (repeatable).")
+]
+Name: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="A name for this source.")]
+NewHost: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="Host name to note.")]
+Time: TypeAlias = Annotated[str | None, typer.Option(metavar="TIME", help="Time to note (now).")]
+ReadOnly: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Read everything, store nothing.")]
+Compress: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="HOW", help="none, lz4 or zstd[:LEVEL], for this run.")
+]

@@ -68,7 +68,8 @@ def describe() -> Iterator[Described]:
         command = root.get_command(context, name)  # type: ignore[attr-defined]
         below = typer.Context(command, info_name=name, parent=context)
         yield _described((name,), command, below)
-        for inner, subcommand in getattr(command, "commands", {}).items():
+        for inner in command.list_commands(below) if hasattr(command, "list_commands") else ():
+            subcommand = command.get_command(below, inner)
             yield _described(
                 (name, inner), subcommand, typer.Context(subcommand, info_name=inner, parent=below)
             )

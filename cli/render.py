@@ -153,9 +153,9 @@ def text_shown(text: str) -> str:
     return text if text.isprintable() else printable(text.encode("utf-8", "backslashreplace"))
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number with its noun: ``1 thing``, ``2 things``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def counted(count: int, what: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 thing``, ``2 things``; ``several`` where an s does not do."""
+    return f"{count} {what}" if count == 1 else f"{count} {several or what + 's'}"
 
 
 def size_shown(size: int) -> str:

@@ -25,6 +25,8 @@ class Settings:
     key_file: Path | None = None
     cache: Path = Path()
     """Folder that holds the caches of all repositories; made when something is first kept there."""
+    temporary: Path = Path()
+    """Folder for large temporary files: TMPDIR if that is set, or else that of the caches."""
     json: bool = False
     quiet: bool = False
     color: bool = True
@@ -46,13 +48,15 @@ def settings_of(ctx: typer.Context, environ: Mapping[str, str] = os.environ) -> 
     """Return the settings of this run: options first, then ``environ``."""
     given: dict[str, object] = ctx.meta.get(_META, {})
     repository = given.get("repo") or environ.get("DSTORE_REPO") or None
-    cache = given.get("cache_dir")
+    kept = given.get("cache_dir")
+    cache = Path(str(kept)) if kept else cache_folder(environ)
     return Settings(
         repository=str(repository) if repository else None,
         password_file=_path(given.get("password_file")),
         password_command=str(given["password_command"]) if given.get("password_command") else None,
         key_file=_path(given.get("key_file")),
-        cache=Path(str(cache)) if cache else cache_folder(environ),
+        cache=cache,
+        temporary=Path(environ.get("TMPDIR") or cache),
         json=bool(given.get("json")),
         quiet=bool(given.get("quiet")),
         color=not given.get("no_color") and not environ.get("NO_COLOR"),

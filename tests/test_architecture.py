@@ -24,7 +24,6 @@ LAYERS = {
     "dedupstore.documents": 4,
     "dedupstore.ops": 5,
     "dedupstore.testing": 6,
-    "dedupstore.server": 7,
     "cli": 8,
 }
 SIBLINGS = [  # packages that must not know each other though they share a layer
@@ -49,8 +48,8 @@ OWNERS = {
         "cli",
     },
     "numpy": {"dedupstore.chunker.blocks"},
-    "pymongo": {"dedupstore.sources.mongo", "dedupstore.server"},
-    "bson": {"dedupstore.sources.mongo", "dedupstore.server", "dedupstore.sources.bson.extjson"},
+    "pymongo": {"dedupstore.sources.mongo"},
+    "bson": {"dedupstore.sources.mongo"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -4,19 +4,24 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dedupstore.ops.restore.request import Action, Heard, Overwrite, RestoreOptions, RestoreResult
-from dedupstore.ops.restore.restorer import restore
+from dedupstore.ops.restore.request import Overwrite, RestoreOptions
 
-from ..context import Front, Wanted, named_folder, split_arguments, taken, taken_fields
-from ..exitcodes import status_of_findings
-from ..options import At, Host, Include, SnapshotAndPaths, Tags
-from ..progress import progress_for
-from ..render import counted, duration_shown, note, path_shown, size_shown
+from ..context import Front, Wanted, split_arguments
+from ..mongooptions import BeforeOp, Existing, Ids, Rename, Resume, ServerName, ToMongo
+from ..options import Host, SnapshotAndPaths, Tags
+from ..restoring import RestoreRequest, run_restore
 from ..tuning import tune
 
+AtMoment: TypeAlias = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="As of TIME (or operation SECONDS:INCREMENT).")
+]
+Include: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="PATTERN", help="Only what fits, or db.collection (repeatable)."),
+]
 Exclude: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--exclude", metavar="PATTERN", help="Not what fits PATTERN (repeatable)."),
+    typer.Option("--exclude", metavar="PATTERN", help="Not what fits, or db.collection (repeatable)."),
 ]
 HowToOverwrite: TypeAlias = Annotated[
     Overwrite,
@@ -32,14 +37,22 @@ HowToOverwrite: TypeAlias = Annotated[
 def run(
     ctx: typer.Context,
     target: Annotated[
-        str, typer.Option("--target", "-t", metavar="DIR", help="Write below DIR; made if it is not there.")
-    ],
+        str | None,
+        typer.Option("--target", "-t", metavar="DIR", help="Write below DIR; made if it is not there."),
+    ] = None,
+    to_mongo: ToMongo = None,
     what: SnapshotAndPaths = None,
-    at: At = None,
+    at: AtMoment = None,
+    before_op: BeforeOp = False,
+    server: ServerName = None,
     host: Host = None,
     tag: Tags = None,
     include: Include = None,
     exclude: Exclude = None,
+    rename: Rename = None,
+    id_: Ids = None,
+    existing: Existing = None,
+    resume: Resume = False,
     overwrite: HowToOverwrite = Overwrite.ALWAYS,
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove what is in the target and not in the snapshot.")
@@ -52,66 +65,32 @@ def run(
         bool, typer.Option("--numeric-owner", help="Set owners by number, not by name.")
     ] = False,
 ) -> int:
-    """Write files of a snapshot back.
+    """Write files or collections of a snapshot back.
 
-    An argument that begins with a slash is a PATH; the first one that does not is the SNAPSHOT.
+    An argument that begins with a slash is a PATH; the first one that does not is the SNAPSHOT. Where a
+    server's log is stored (mongo tail), --at TIME means its collections after exactly the operations until
+    then; --target gets them as a dump. Without a log it means the newest snapshot by then.
     """
-    front = Front.of(ctx)
     text, paths = split_arguments(what or ())
-    folder = named_folder(target)
-    tune()
-    options = RestoreOptions(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        overwrite=overwrite,
-        delete=delete,
-        dry_run=dry_run,
-        verify=verify,
-        numeric_owner=numeric_owner,
+    request = RestoreRequest(
+        Wanted(text, at, host, tuple(tag or ()), paths),
+        target,
+        to_mongo,
+        RestoreOptions(
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            overwrite=overwrite,
+            delete=delete,
+            dry_run=dry_run,
+            verify=verify,
+            numeric_owner=numeric_owner,
+        ),
+        before_op,
+        server,
+        tuple(rename or ()),
+        tuple(id_ or ()),
+        existing,
+        resume,
     )
-    with front.repository() as repository:
-        wanted = Wanted(text, at, host, tuple(tag or ()), paths)
-        identifier, snapshot = front.pick(repository, wanted)
-        front.say(f"restoring {taken(identifier, snapshot)}")
-        with progress_for(front.output) as report:
-            heard = _telling(front) if dry_run else None
-            result = restore(repository, snapshot, folder, paths, options, report, heard=heard)
-    front.output.event("summary", {**_fields(result), **taken_fields(identifier, snapshot)})
-    front.output.remark(_sentence(result, target, dry_run=dry_run))
-    if result.failed:
-        note(f"{counted(result.failed, 'thing')} could not be restored as wanted: see the lines above")
-    return status_of_findings([*front.doubts(repository, wanted), *result.findings])
-
-
-def _telling(front: Front) -> Heard:
-    """Return what shows each action of a dry run."""
-
-    def heard(action: Action, path: bytes) -> None:
-        if action is not Action.KEEP:
-            front.output.line(f"{action.value} {path_shown(path)}")
-
-    return heard
-
-
-def _fields(result: RestoreResult) -> dict[str, object]:
-    return {
-        "files": result.files,
-        "bytes": result.bytes,
-        "skipped": result.skipped,
-        "deleted": result.deleted,
-        "seconds": round(result.seconds, 3),
-        "findings": result.failed,
-        "incomplete": result.incomplete,
-    }
-
-
-def _sentence(result: RestoreResult, target: str, *, dry_run: bool) -> str:
-    verb = "would restore" if dry_run else "restored"
-    parts = [f"{verb} {result.files} files, {size_shown(result.bytes)} to {target}"]
-    if result.skipped:
-        parts.append(f"{result.skipped} left as they were")
-    if result.deleted:
-        parts.append(f"{result.deleted} {'to be ' if dry_run else ''}deleted")
-    if result.incomplete:
-        parts.append(f"{result.incomplete} without all their attributes (this user may not set them)")
-    return ", ".join(parts) + f", in {duration_shown(result.seconds)}"
+    tune()
+    return run_restore(Front.of(ctx), request)

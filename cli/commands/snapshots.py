@@ -11,7 +11,8 @@ from dedupstore.tree.select import Filter, matching
 from ..context import Front, damaged_snapshots, read_time, read_until, split_paths
 from ..exitcodes import status_of_findings
 from ..options import Host, Tags
-from ..render import Column, Fields, instant, instant_shown, path_shown, path_text, size_shown
+from ..render import Column, Fields, counted, instant, instant_shown, path_text, size_shown
+from ..sources import source_shown, without_older_slices
 
 COLUMNS = (
     Column("id"),
@@ -61,7 +62,12 @@ def run(
         elif not found:
             front.say("no snapshots")
         else:
-            front.output.table(COLUMNS, [_row(identifier, snapshot) for identifier, snapshot in found])
+            shown = without_older_slices(found)
+            front.output.table(COLUMNS, [_row(identifier, snapshot) for identifier, snapshot in shown])
+            if len(shown) < len(found):
+                front.say(
+                    f"{counted(len(found) - len(shown), 'earlier slice')} of logs are not shown (--json does)"
+                )
         return status_of_findings(damaged_snapshots(repository))
 
 
@@ -90,7 +96,7 @@ def _row(identifier: SnapshotId, snapshot: Snapshot) -> tuple[str, ...]:
         instant_shown(snapshot.time),
         snapshot.host,
         ",".join(sorted(snapshot.tags)),
-        " ".join(path_shown(path) for path in snapshot.source.paths),
+        source_shown(snapshot.source),
         str(snapshot.statistics.files),
         size_shown(snapshot.statistics.bytes),
         size_shown(snapshot.statistics.stored_bytes),

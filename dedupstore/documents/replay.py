@@ -143,9 +143,10 @@ def view_of(
 
 def covered_by(snapshot: Snapshot) -> Covers | None:
     """Return which collections a snapshot was meant to hold; ``None``: all that there were."""
-    names = snapshot.source.options.get("only", "").split()
-    if not names:
+    only = snapshot.source.options.get("only", "")
+    if not only:
         return None
+    names = only.split("\0")  # the one character that no name can have
     return lambda db, name: db in names or f"{db}.{name}" in names
 
 

@@ -147,12 +147,21 @@ class Deployment:
     """What a URI names, and the node of it that is in use. Close it; a second call does nothing."""
 
     def __init__(
-        self, address: Address, *, family: Family = SourceError, clock: Clock = SYSTEM_CLOCK
+        self,
+        address: Address,
+        *,
+        family: Family = SourceError,
+        clock: Clock = SYSTEM_CLOCK,
+        patience: float = PATIENCE,
     ) -> None:
-        """``family``: what errors are raised as. Nothing is connected yet."""
+        """``family``: what errors are raised as. ``patience``: seconds for which a lost server is looked for.
+
+        Nothing is connected yet.
+        """
         self.address = address
         self._family = family
         self._clock = clock
+        self._patience = patience
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._node: Node | None = None
@@ -172,14 +181,14 @@ class Deployment:
     def replace(self, lost: Node) -> Node:
         """Return a node to go on with after ``lost`` failed: the same one again, or another of its set.
 
-        Tries for `PATIENCE` seconds. Raises what the last attempt raised, `Interrupted` after `stop`.
+        Tries for ``patience`` seconds. Raises what the last attempt raised, `Interrupted` after `stop`.
         """
         with self._lock:
             if self._node is not None and self._node is not lost:
                 return self._node
             self._node = None
             lost.close()
-            until = self._clock.monotonic() + PATIENCE
+            until = self._clock.monotonic() + self._patience
             for attempt in range(1_000_000):
                 try:
                     node = self._connect()
@@ -279,12 +288,14 @@ class _Seen(monitoring.CommandListener):
         pass
 
 
-def connect(uri: str, *, family: Family = SourceError, clock: Clock = SYSTEM_CLOCK) -> Deployment:
-    """Return the deployment that ``uri`` names, connected.
+def connect(
+    uri: str, *, family: Family = SourceError, clock: Clock = SYSTEM_CLOCK, patience: float = PATIENCE
+) -> Deployment:
+    """Return the deployment that ``uri`` names, connected; ``patience``: see `Deployment.replace`.
 
     Raises `UsageError` for the URI, `AccessError` for the user, and ``family`` where nobody answers.
     """
-    deployment = Deployment(Address(uri), family=family, clock=clock)
+    deployment = Deployment(Address(uri), family=family, clock=clock, patience=patience)
     try:
         deployment.node()
     except BaseException:

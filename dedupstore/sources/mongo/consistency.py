@@ -28,6 +28,7 @@ from dedupstore.sources.mongo.cursor import Cursor
 from dedupstore.sources.mongo.logkeeper import Kept, LogKeeper
 from dedupstore.sources.mongo.oplog import MAJORITY, Dialect, check_reached, majority_point
 from dedupstore.sources.oplog.position import NO_TERM, Position, Ts
+from dedupstore.sources.oplog.span import Span
 
 
 class Consistency(Enum):
@@ -50,12 +51,14 @@ class Outcome:
     end: Position
     """Nothing after this is in it, once the log has been replayed."""
     log: Kept
-    """What is kept of the log between the two; no entries if it is exact without."""
+    """What is kept of the log between the two, from `begun` on; no entries if none are needed."""
+    begun: Position | None = None
+    """Where the oldest transaction began that was under way at `start`; None: there was none."""
 
     @property
-    def exact(self) -> bool:
-        """Whether it is of one moment without the log."""
-        return self.start == self.end
+    def span(self) -> Span:
+        """The same as a snapshot keeps it."""
+        return Span(self.start, self.end, self.begun)
 
 
 class Window:
@@ -162,16 +165,16 @@ class Window:
         kept = self._log.finish(end.ts)
         marked = self._log.up_to_mark()
         one_moment = self._snapshot and not self._mixed and not self._log.catalog_changed
+        begun = self._edge if self._edge.ts < self._at.ts else None
         if one_moment or not self._log.written:
-            if self._edge.ts < self._at.ts:
-                return Outcome(self._edge, self._at, marked)
-            return Outcome(self._at, self._at, Kept(0, 0, self._at, 0))
+            return Outcome(self._at, self._at, marked if begun else Kept(0, 0, self._at, 0), begun)
         if self._wanted is Consistency.SNAPSHOT:
             raise SourceError(
                 "the collections could not all be read at one cluster time: a capped one is among them, or "
                 "collections or indexes were created or dropped meanwhile; let it choose by itself (auto)"
             )
-        return Outcome(kept.start if kept.entries else self._edge, max(end, kept.end, key=_ts), kept)
+        start = self._at if begun or not kept.entries else kept.start
+        return Outcome(start, max(end, kept.end, key=_ts), kept, begun)
 
     def read_log(self, offset: int, view: memoryview) -> int:
         """Read what is kept of the log from ``offset`` (bytes) on."""

@@ -1,12 +1,14 @@
 """One cursor at one node: batches of raw documents, back to back, without the array around them.
 
 A reply is ``{cursor: {id, ns, firstBatch | nextBatch: [document, ...]}, ...}``. The documents in it are
-copied out in one piece; nothing in them is looked at but their length and last byte.
+copied out in one piece; nothing in them is looked at but their length and last byte. ``_batch.c`` does that
+without the interpreter's lock; the Python is the definition.
 """
 
 import contextlib
 import struct
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 from bson.int64 import Int64
@@ -15,6 +17,12 @@ from dedupstore.errors import DedupstoreError, SourceError
 from dedupstore.model import Data
 from dedupstore.sources.bson import raw
 from dedupstore.sources.mongo.client import Body, Node, Session
+
+_native: ModuleType | None
+try:
+    from dedupstore.sources.mongo import _batch as _native
+except ImportError:
+    _native = None
 
 _LENGTH = struct.Struct("<i")
 _DECADES = (0, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -37,6 +45,12 @@ NOTHING = Batch(b"", 0, 0)
 
 def unpacked(array: Data) -> Batch:
     """Return the documents of a raw BSON array, one behind the other. Raises `SourceError`."""
+    found = _native.unpack(array) if _native is not None else None
+    return unpacked_plain(array) if found is None else Batch(*found)
+
+
+def unpacked_plain(array: Data) -> Batch:
+    """Do the same in Python: the definition of `unpacked`."""
     data = bytes(array)
     end = raw.document_at(data, 0) - 1
     parts: list[bytes] = []

@@ -95,7 +95,7 @@ class MongoSource:
         if facts.set_name:
             described["set"] = facts.set_name
         if self._options.selection.names:
-            described["only"] = " ".join(sorted(self._options.selection.names))
+            described["only"] = "\0".join(sorted(self._options.selection.names))
         self.spec = SourceSpec(KIND, (b"/",), described)
         words = repr((_KEY_VERSION, sorted(described.items()), self._options.selection.users))
         self.key = hashlib.blake2b(words.encode(), digest_size=16).digest()
@@ -129,11 +129,11 @@ class MongoSource:
         return MongoFolder(b"/", contents, Look(now * 1_000_000_000, inode))
 
     def position(self) -> bytes | None:
-        """Return where the log stood: one position, or two. Raises `SourceError` if the log has a hole."""
+        """Return where the log stood, as a packed `Span`. Raises `SourceError` if the log has a hole."""
         outcome = None if self._reading is None else self._reading.outcome()
         if outcome is None:
             return None
-        return outcome.end.pack() if outcome.exact else outcome.start.pack() + outcome.end.pack()
+        return outcome.span.pack()
 
     def instant(self) -> datetime | None:
         """Return the moment of the last operation that is in it; None without a log."""

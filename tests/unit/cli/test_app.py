@@ -31,11 +31,14 @@ def test_the_table_says_what_each_command_says_of_itself() -> None:
     for one in DESCRIBED:
         if len(one.words) == 1:
             assert one.help.splitlines()[0] == app.COMMANDS[one.words[0]].help
+        elif one.words and (below := app.COMMANDS[one.words[0]].below):
+            assert one.help.splitlines()[0] == below[one.words[1]].help
 
 
 def test_every_command_module_is_in_the_table() -> None:
     modules = {path.stem for path in (ROOT / "cli" / "commands").glob("*.py")} - {"__init__"}
-    assert modules == {entry.module for entry in app.COMMANDS.values()}
+    entries = [one for entry in app.COMMANDS.values() for one in (entry, *(entry.below or {}).values())]
+    assert modules == {entry.module for entry in entries if entry.below is None}
 
 
 @pytest.mark.parametrize("one", DESCRIBED, ids=lambda one: "-".join(one.words) or "root")
@@ -82,7 +85,7 @@ def test_help_imports_no_command() -> None:
         (["nonsense"], "there is no command 'nonsense'"),
         (["snapshosts"], "perhaps 'snapshots' was meant"),
         (["ls", "--nonsense"], "No such option: --nonsense; see 'dstore ls --help'"),
-        (["restore"], "Missing option '--target'"),
+        (["restore"], "Give --target DIR, or --to-mongo URI"),
         (["restore", "--target", "x", "--overwrite", "maybe"], "'maybe' is not one of"),
         (["snapshots"], "no repository was named"),
         (["key"], "see 'dstore key --help'"),

@@ -1,1 +1,0 @@
-"""A snapshot served over the MongoDB wire protocol, read-only."""

@@ -1,0 +1,3 @@
+from dedupstore.model import Data
+
+def unpack(array: Data, /) -> tuple[bytes, int, int] | None: ...
