@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,27 @@ def check(place: Place, mongo: Server, database: str) -> None:
         assert found[f"{name}.bson"] == b"".join(on_server(mongo.uri, database, name))
 
 
+@contextmanager
+def writing_elsewhere(mongo: Server, db: str) -> Iterator[None]:
+    """Give the log entries: this server says that it has come further than its log has."""
+    stopped = threading.Event()
+
+    def work() -> None:
+        with mongo.client() as client:
+            while not stopped.wait(0.02):
+                client[db].ticks.insert_one({})
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        with mongo.client() as client:
+            client.drop_database(db)
+
+
 def test_the_first_snapshot_reads_and_the_next_ones_need_the_log_only(
     live: Place, mongo: Server, database: str
 ) -> None:
@@ -72,10 +94,8 @@ def test_the_first_snapshot_reads_and_the_next_ones_need_the_log_only(
         client[database].users.update_one({"_id": "ada"}, {"$push": {"tags": "c"}})
     assert "forward by" in back_up(live, database)
     check(live, mongo, database)
-    assert "no drift: it is what snapshot" in back_up(live, database, "--verify-source")
-    check(live, mongo, database)
     kinds = [row["kind"] for row in live.program.rows("snapshots")]
-    assert kinds.count("mongo") == 3
+    assert kinds.count("mongo") == 2
     assert live.program.run("verify", "--replay").text.count("proved to be what the one before") == 1
     summary = live.program.summary("verify", "--replay")
     assert summary["findings"] == 0
@@ -98,17 +118,15 @@ def test_where_the_log_does_not_reach_back_all_is_read_again(place: Place) -> No
         with server.client() as client:
             client.shop.orders.insert_many([{"_id": n} for n in range(20)])
             back_up(place, "shop")
-            for n in range(100, 300):
-                client.shop.orders.insert_one({"_id": n})
+            client.shop.orders.insert_many([{"_id": n} for n in range(100, 1400)])
         said = back_up(place, "shop")
         assert "reading all collections: snapshot" in said
-        assert "no longer has operation" in said
+        assert "no longer has operation" in said or "has taken back operation" in said
         check(place, server, "shop")
         assert len(place.program.rows("mongo", "ranges")) == 2
         place.program.run("mongo", "tail", "--once", *WORDS)
         with server.client() as client:
-            for n in range(300, 500):
-                client.shop.orders.insert_one({"_id": n})
+            client.shop.orders.insert_many([{"_id": n} for n in range(2000, 4000)])
         ran = place.program.run("mongo", "tail", "--once", *WORDS)
         assert "there is a hole in the log" in ran.err
 
@@ -146,11 +164,14 @@ def test_a_tail_stores_slices_and_the_last_one_when_it_is_ended(
             before = on_server(mongo.uri, database, "orders")
             orders.delete_many({"_id": {"$lt": 150}})
             orders.insert_one({"_id": 6000})
+        seen = ["mongo", "log", f"{database}.orders", "--id", "6000"]
+        until(lambda: "6000" in live.program.run(*seen, status=None).text, "a slice with the last operation")
     finally:
         tail.send_signal(signal.SIGTERM)
     out, errors = tail.communicate(timeout=60)
     assert tail.returncode == 0, errors
     assert out.splitlines()[-1].startswith("the log is stored until")
+    live.program.run("mongo", "tail", "--once", *WORDS)
     (row,) = live.program.rows("mongo", "ranges")
     after = on_server(mongo.uri, database, "orders")
     assert dumped(live, "--at", str(row["end"]))["orders.bson"] == b"".join(after)
@@ -207,6 +228,12 @@ def test_a_tail_outlives_a_lost_connection(live: Place, mongo: Server, database:
             tail.send_signal(signal.SIGINT)
         tail.wait(60)
         reader.join(60)
+        for stream in (tail.stdout, tail.stderr):
+            assert stream is not None
+            stream.close()
+    for pipe in (tail.stdout, tail.stderr):
+        assert pipe is not None
+        pipe.close()
     assert tail.returncode == 0, errors
     assert len(live.program.rows("mongo", "ranges")) == 1
 
