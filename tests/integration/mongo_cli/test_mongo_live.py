@@ -96,7 +96,6 @@ def test_the_first_snapshot_reads_and_the_next_ones_need_the_log_only(
     check(live, mongo, database)
     kinds = [row["kind"] for row in live.program.rows("snapshots")]
     assert kinds.count("mongo") == 2
-    assert live.program.run("verify", "--replay").text.count("proved to be what the one before") == 1
     summary = live.program.summary("verify", "--replay")
     assert summary["findings"] == 0
 
@@ -124,11 +123,6 @@ def test_where_the_log_does_not_reach_back_all_is_read_again(place: Place) -> No
         assert "no longer has operation" in said or "has taken back operation" in said
         check(place, server, "shop")
         assert len(place.program.rows("mongo", "ranges")) == 2
-        place.program.run("mongo", "tail", "--once", *WORDS)
-        with server.client() as client:
-            client.shop.orders.insert_many([{"_id": n} for n in range(2000, 4000)])
-        ran = place.program.run("mongo", "tail", "--once", *WORDS)
-        assert "there is a hole in the log" in ran.err
 
 
 def until(happens: Callable[[], bool], what: str) -> None:
