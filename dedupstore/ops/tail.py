@@ -269,7 +269,13 @@ class Tail:
         """Go on from the last archived entry; where there is none, from the first snapshot within reach."""
         timeline = self._timeline()
         last = timeline.last
-        self._fill(last, last or self._first(timeline.bases), exact=last is not None)
+        start = last or self._first(timeline.bases)
+        self._fill(last, start, exact=last is not None)
+        if last is None and timeline.bases and start.ts > timeline.bases[-1].end:
+            self._listener.broke(
+                "it no longer reaches back to a snapshot: what is stored from now on can be replayed onto "
+                "the next one, so take that soon"
+            )
 
     def _first(self, bases: Sequence[Base]) -> Position:
         """Return the place from which on the log is of use to a snapshot; if it is to none, its end."""

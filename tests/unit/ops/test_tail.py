@@ -20,9 +20,10 @@ from dedupstore.progress import NullReporter
 from dedupstore.repository.repository import Repository
 from dedupstore.sources.bson.collection import CollectionInfo
 from dedupstore.sources.oplog.position import Position
+from dedupstore.testing.stores import WRITES, FaultyStore
 from tests.support.generated import put_collections
 from tests.support.listserver import ListServer
-from tests.support.repos import OPTIONS, create
+from tests.support.repos import OPTIONS, create, reopen
 from tests.unit.documents.log_samples import SERVER, at, entry, log, positions
 from tests.unit.export.views import Listed
 
@@ -225,3 +226,32 @@ def test_where_a_snapshot_is_the_log_begins_with_it(repo: Repository, tmp_path: 
     follow(repo, server)
     assert archived(repo) == [[at(n) for n in range(3, 10)]]
     assert [(one.start, one.end) for one in line(repo).ranges()] == [(at(5).ts, at(9).ts)]
+
+
+def test_a_log_that_reaches_no_snapshot_is_said_at_once(repo: Repository, tmp_path: Path) -> None:
+    shown = [Listed(CollectionInfo("shop", "orders"))]
+    put_collections(repo, tmp_path, shown, ends=(at(3), at(5)), options=SERVER)
+    server = ListServer(log(20, 29))
+    heard = Heard()
+    follow(repo, server, heard=heard)
+    assert "no longer reaches back to a snapshot" in heard.breaks[0]
+    assert archived(repo) == [[at(29)]]
+
+
+@pytest.mark.parametrize("after_effect", [False, True])
+def test_a_store_that_fails_once_costs_nothing(tmp_path: Path, after_effect: bool) -> None:
+    memory = MemoryStore()
+    create(memory, tmp_path / "made").close()
+    for number in range(1, 30):
+        store = FaultyStore(memory, fail_at=number, only=WRITES, after_effect=after_effect)
+        with reopen(store, tmp_path / "cache") as repo:
+            server = ListServer(log(0, 9 * number))
+            server.steps = [partial(grow, server, 9 * number + 1, 9 * number + 8)]
+            heard = Heard()
+            result = follow(repo, server, heard=heard, every=0.0)
+            assert result.until == at(9 * number + 8)
+            (stretch,) = archived(repo)
+            assert stretch == [at(n) for n in range(9, 9 * number + 9)]
+        if not store.failures:
+            return
+    pytest.fail("there is no end to it")
