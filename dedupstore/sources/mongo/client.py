@@ -187,7 +187,8 @@ class Deployment:
             if self._node is not None and self._node is not lost:
                 return self._node
             self._node = None
-            lost.close()
+            # The driver says goodbye to the server first, and waits for one that does not answer.
+            threading.Thread(target=lost.close, name="goodbye", daemon=True).start()
             until = self._clock.monotonic() + self._patience
             for attempt in range(1_000_000):
                 try:

@@ -127,7 +127,10 @@ class Cursor:
             body["batchSize"] = self._size
         if wait:
             body["maxTimeMS"] = int(wait * 1000)
-        return self._take(self._node.command(self._db, body, self._doing, self._session), b"nextBatch")
+        opened, self._id = self._id, 0  # one that failed is not closed: that would wait for the same server
+        reply = self._node.command(self._db, body, self._doing, self._session)
+        self._id = opened
+        return self._take(reply, b"nextBatch")
 
     def batches(self) -> Iterator[Batch]:
         """Yield every reply that holds documents."""

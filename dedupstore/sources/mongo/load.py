@@ -183,8 +183,8 @@ class Loader:
                 continue
             if _has_something(node, info):
                 raise TargetError(
-                    f"{info.namespace} is there already and holds documents: drop it, rename on the way, or "
-                    "say that existing ones are to be dropped or replaced"
+                    f"{info.namespace} is there already and holds documents: load it under another name "
+                    "(--rename), or say what becomes of it (--existing drop, --existing replace)"
                 )
 
     def _write(self, info: CollectionInfo, documents: Iterator[bytes]) -> None:

@@ -26,7 +26,7 @@ SAMPLES_PER_RANGE = 16
 SAMPLES_MAX = 1 << 16
 SAMPLE_SHARE = 25
 """One document in so many may be sampled: of more a server reads the whole collection instead."""
-REPLY_TARGET = 4 << 20
+REPLY_TARGET = 2 << 20
 """Bytes of a reply; the server ends one at 16 MiB whatever is asked."""
 REPLY_DOCUMENTS = 1 << 20
 _GUESSED_MEAN = 512

@@ -6,7 +6,7 @@ inserted), as one stream of bytes.
 
 Threads: the workers of a scan, and one thread that opens and reads its collections one after another, in the
 order in which they were given; it may leave some out. Memory: `AHEAD` bytes of documents, and for each
-worker one reply with the driver's copies of it (about 3 x 4 MiB, 3 x 16 MiB at worst).
+worker one reply with the driver's copies of it (about 3 x 2 MiB, 3 x 16 MiB at worst).
 """
 
 import threading
