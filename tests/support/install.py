@@ -2,7 +2,7 @@
 
 * SecantusDB, a MongoDB-compatible server from PyPI, pinned by hash, in a virtual environment of its own;
 * the real mongodump, mongorestore and bsondump, built with Go from one commit of their module;
-* FerretDB v1, a second server, built with Go; only when it is asked for by name.
+* FerretDB v1, a second server, built with Go (two minutes, once).
 
 Each part is made once; a part that can not be had is skipped aloud, and the reason is kept in
 ``.servers/<part>.missing`` for the tests to repeat. `--tolerant` (what `./dev test` gives) ends with 0 in any
@@ -125,7 +125,6 @@ PARTS: dict[str, tuple[Callable[[], None], str]] = {
         hashlib.sha256(b"".join(p.read_bytes() for p in sorted((PINS / "ferretdb").iterdir()))).hexdigest(),
     ),
 }
-DEFAULT = ("secantus", "mongotools")
 
 
 def present(part: str) -> bool:
@@ -171,14 +170,14 @@ def install(part: str, *, tolerant: bool) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev servers", description="Get what tests need beside Python.")
-    parser.add_argument("part", nargs="*", help=f"{', '.join(PARTS)}; without one: {' and '.join(DEFAULT)}")
+    parser.add_argument("part", nargs="*", help=f"{', '.join(PARTS)}; without one: all of them")
     parser.add_argument("--tolerant", action="store_true", help="end well even if something can not be had")
     given = parser.parse_args()
     for part in given.part:
         if part not in PARTS:
             parser.error(f"there is no part {part}")
     HOME.mkdir(exist_ok=True)
-    here = [install(part, tolerant=given.tolerant) for part in given.part or DEFAULT]
+    here = [install(part, tolerant=given.tolerant) for part in given.part or PARTS]
     return 0 if given.tolerant or all(here) else 1
 
 
