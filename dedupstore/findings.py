@@ -19,4 +19,6 @@ class Finding:
 def printable(path: bytes) -> str:
     """Return a path as text for messages: UTF-8 where it is, escapes where it is not or is unsafe."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

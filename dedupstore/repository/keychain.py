@@ -1,6 +1,6 @@
 """The keys of an open repository, and the sealing of its small objects with them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dedupstore.clock import Clock
 from dedupstore.errors import FormatError
@@ -53,6 +53,16 @@ class Keychain:
                 if chunk_id(keys.id_data if kind is ChunkKind.DATA else keys.id_tree, data) == chunk:
                     return True
         return False
+
+    def namer(self, kind: ChunkKind) -> Callable[[Data, ChunkId], bool]:
+        """Return `names` for one kind, made for many calls: mostly one hash and one comparison."""
+        keys = self.current
+        key = keys.id_data if kind is ChunkKind.DATA else keys.id_tree
+
+        def names(data: Data, chunk: ChunkId) -> bool:
+            return chunk_id(key, data) == chunk or self.names(kind, data, chunk)
+
+        return names
 
     def seal(self, kind: int, payload: Data, name: bytes = b"") -> bytes:
         """Return the stored bytes of a small object, bound to its kind, this repository and ``name``."""

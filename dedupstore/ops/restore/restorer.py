@@ -28,8 +28,8 @@ from typing import Self
 from dedupstore.errors import DedupstoreError, IntegrityError, TargetError, UsageError
 from dedupstore.findings import printable
 from dedupstore.format.chunklist import ListPage, decode_list_page
-from dedupstore.ids import ChunkId, TreeId
-from dedupstore.model import ChunkKind, Data, Snapshot
+from dedupstore.ids import TreeId
+from dedupstore.model import ChunkKind, Snapshot
 from dedupstore.ops.restore.contents import has_content
 from dedupstore.ops.restore.descent import Descent
 from dedupstore.ops.restore.planner import Linked, Planner, Slot, Window, plan
@@ -146,6 +146,7 @@ class _Run:
         self._label = (
             f"the snapshot of {snapshot.host} at {snapshot.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         )
+        self._names = repo.keychain.namer(ChunkKind.DATA)
         self._writer: Writer | None = None
         if target is not None:
             self._writer = Writer(repo.reader, self._names, target, tally, self._label)
@@ -269,9 +270,6 @@ class _Run:
                 path=slot.path,
             )
         self._tally.finding(slot.path, problem)
-
-    def _names(self, data: Data, chunk: ChunkId) -> bool:
-        return self._repo.keychain.names(ChunkKind.DATA, data, chunk)
 
     def _load_list(self, page: TreeId) -> ListPage:
         return decode_list_page(self._repo.load_tree(page))

@@ -67,9 +67,10 @@ class Survey:
         is_dir = node.kind == _DIR
         inside = level.inside
         if not passage:
-            if descent.choice.excludes(path, is_dir):
+            choice = descent.choice
+            if choice.exclude is not None and choice.excludes(path, is_dir):
                 return
-            inside = inside or descent.choice.includes(path, is_dir)
+            inside = inside or choice.includes(path, is_dir)
         if is_dir:
             self._entered = descent.enter(path, node, there=there, inside=inside, passage=passage)
         elif inside:
@@ -104,7 +105,7 @@ class Survey:
                 self._keep(Slot(level.place, name, node, path), step)
                 return
             action = Action.CREATE if step is Step.BESIDE else Action.REPLACE
-        place = self._descent.make(level)
+        place = level.place or self._descent.make(level)
         if self._dry:
             self._tally.hear(action, path)
             self._tally.restored(1, node.size)

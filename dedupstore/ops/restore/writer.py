@@ -154,10 +154,11 @@ class Writer:
             jobs.append((folder, slot.name, start, size, mode, uid, gid, mtime, xattrs))
             slots.append(slot)
         outcomes = deposit(data, self._temp_name(), jobs)
+        done = slots
         if any(outcomes):
             self._check_outcomes(slots, outcomes)
-        done = [slot.node.size for slot, outcome in zip(slots, outcomes, strict=True) if not failure(outcome)]
-        self._tally.restored(len(done), sum(done))
+            done = [slot for slot, outcome in zip(slots, outcomes, strict=True) if not failure(outcome)]
+        self._tally.restored(len(done), sum([slot.node.size for slot in done]))
 
     def _check_outcomes(self, slots: Iterable[Slot], outcomes: Iterable[int]) -> None:
         for slot, outcome in zip(slots, outcomes, strict=True):

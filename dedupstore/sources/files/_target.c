@@ -136,13 +136,24 @@ write_all(int fd, const char *data, Py_ssize_t size)
     return 0;
 }
 
+/* The mode to make a file with. Its own, which mostly saves a change, where that lets nobody read what they
+ * may not: it will be ours, and its group (perhaps that of the folder until then) may do what everybody may. */
+static mode_t
+first_mode(const Dress *dress)
+{
+    mode_t mode = dress->mode & 0777;
+    int ours = dress->uid == geteuid() && dress->gid == getegid() && !(dress->mode & STRIP_ACL);
+    return ours && !dress->xattr_count && (mode >> 3 & 7) == (mode & 7) ? mode : 0600;
+}
+
 static long
 deposit_one(const char *data, const char *temp, const Job *job)
 {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    int fd = openat(job->dirfd, temp, flags, 0600);
+    mode_t mode = first_mode(&job->dress);
+    int fd = openat(job->dirfd, temp, flags, mode);
     if (fd < 0 && errno == EEXIST && unlinkat(job->dirfd, temp, 0) == 0) {
-        fd = openat(job->dirfd, temp, flags, 0600); /* left behind by an earlier run */
+        fd = openat(job->dirfd, temp, flags, mode); /* left behind by an earlier run */
     }
     if (fd < 0) {
         return errno;

@@ -13,6 +13,7 @@ bytes) for every folder somebody still refers to; at most ``limit`` descriptors 
 
 import errno
 import os
+import resource
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from pathlib import Path
 
 WITHIN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-DESCRIPTORS = 256
-"""Folders kept open."""
+DESCRIPTORS = 8192
+"""Folders kept open, if this process may open four times as many files: as many as a restore works in at a
+time. With 256, the 11 300 folders of a system's library folder were opened 37 000 times."""
 
 
 class Descriptor(int):
@@ -66,11 +68,11 @@ class Place:
 class Beneath:
     """The target folder, and which folders under it are open."""
 
-    def __init__(self, path: Path, limit: int = DESCRIPTORS) -> None:
-        """Open ``path``, which must be a folder. Raises ``OSError``."""
+    def __init__(self, path: Path, limit: int | None = None) -> None:
+        """Open ``path``, which must be a folder, and keep ``limit`` open beneath it. Raises ``OSError``."""
         self._lock = threading.Lock()
         self._kept: deque[Place] = deque()
-        self._limit = limit
+        self._limit = _within_limits() if limit is None else limit
         self.root = Place(None, os.fsencode(path))
         self.root.descriptor = Descriptor(os.open(path, _ROOT))
 
@@ -127,3 +129,9 @@ class Beneath:
             self._kept.popleft().descriptor = None
         place.descriptor = held
         self._kept.append(place)
+
+
+def _within_limits() -> int:
+    """Return how many folders may be open, so that most of what the process may open is left to others."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else max(1, min(DESCRIPTORS, soft // 4))

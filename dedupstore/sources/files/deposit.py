@@ -57,8 +57,9 @@ def xattr_failure(outcome: int) -> int:
 def deposit_defined(data: Data, temp: bytes, jobs: list[Job]) -> list[int]:
     """Write slices of ``data`` as whole files; return an outcome for each job.
 
-    A file is made as ``temp`` in its folder, readable by its owner only, and renamed over ``name``
-    when it is complete in every respect. What stood there before is gone then, unless it is a folder.
+    A file is made as ``temp`` in its folder, readable by nobody who may not read it in the end, and
+    renamed over ``name`` when it is complete in every respect. What stood there before is gone then,
+    unless it is a folder.
     """
     with memoryview(data) as view:
         return [_deposit_one(view, temp, job) for job in jobs]
@@ -84,7 +85,7 @@ def _deposit_one(view: memoryview, temp: bytes, job: Job) -> int:
     if not 0 <= start <= len(view) - size or size < 0:
         raise ValueError("a file lies outside the buffer")
     try:
-        fd = _create(dirfd, temp)
+        fd = _create(dirfd, temp, _first_mode(mode, uid, gid, xattrs))
     except OSError as error:
         return error.errno or errno.EIO
     try:
@@ -102,12 +103,22 @@ def _deposit_one(view: memoryview, temp: bytes, job: Job) -> int:
     return outcome
 
 
-def _create(dirfd: int, temp: bytes) -> int:
+def _create(dirfd: int, temp: bytes, mode: int) -> int:
     try:
-        return os.open(temp, _CREATE, 0o600, dir_fd=dirfd)
+        return os.open(temp, _CREATE, mode, dir_fd=dirfd)
     except FileExistsError:
         os.unlink(temp, dir_fd=dirfd)  # left behind by an earlier run
-        return os.open(temp, _CREATE, 0o600, dir_fd=dirfd)
+        return os.open(temp, _CREATE, mode, dir_fd=dirfd)
+
+
+def _first_mode(mode: int, uid: int, gid: int, xattrs: Xattrs) -> int:
+    """Return the mode to make a file with.
+
+    Its own, which mostly saves a change, where that lets nobody read what they may not: it will be ours, and
+    its group (perhaps that of the folder until then) may do what everybody may.
+    """
+    ours = (uid, gid) == (os.geteuid(), os.getegid()) and not mode & STRIP_ACL
+    return mode & 0o777 if ours and not xattrs and mode >> 3 & 7 == mode & 7 else 0o600
 
 
 def _dress(fd: int, mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> int:
