@@ -11,14 +11,15 @@ from dedupstore.sources.mongo.oplog import (
     OplogTail,
     Why,
     common_point,
+    has_entries,
     majority_point,
     oldest_entry,
 )
-from dedupstore.sources.oplog.position import Position
+from dedupstore.sources.oplog.position import Position, Ts
 
 
 class Broken:
-    """See `tail.Broken`."""
+    """See `followed.Broken`."""
 
     def __init__(self, found: Break) -> None:
         self.rolled_back = found.why is Why.ROLLED_BACK
@@ -27,7 +28,7 @@ class Broken:
 
 
 class FollowedLog:
-    """See `tail.Log`."""
+    """See `followed.Log`."""
 
     def __init__(self, tail: OplogTail) -> None:
         self._tail = tail
@@ -47,7 +48,7 @@ class FollowedLog:
 
 
 class MongoLogServer:
-    """A deployment; see `tail.LogServer`. The deployment stays the caller's."""
+    """A deployment; see `followed.LogServer`. The deployment stays the caller's."""
 
     def __init__(self, deployment: Deployment, dialect: Callable[[Catalog], Dialect] | None = None) -> None:
         """``dialect``: see `dedupstore.sources.mongo.oplog.Dialect`. Connects."""
@@ -79,6 +80,10 @@ class MongoLogServer:
                 "replica set, and of a cluster each of its shards"
             )
         return point
+
+    def has_entries(self, after: Ts, until: Ts) -> bool:
+        """Say whether the log has entries behind one place, up to and with another."""
+        return has_entries(self._deployment.node(), after, until)
 
     def common(self, known: Sequence[Position]) -> Position | None:
         """Return the last of these entries that the log has."""
