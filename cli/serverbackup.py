@@ -28,6 +28,7 @@ from dedupstore.repository.repository import Repository
 from dedupstore.sources.mongo.catalog import Selection
 from dedupstore.sources.mongo.client import REPLICA_SET, Deployment, connect
 from dedupstore.sources.mongo.dialect import ChangeStreamDialect
+from dedupstore.sources.mongo.failures import is_transient
 from dedupstore.sources.mongo.source import KIND, MongoOptions, MongoSource
 from dedupstore.tree.select import Entry
 
@@ -87,7 +88,7 @@ class _Run:
     @property
     def only(self) -> str:
         """What snapshots of the same collections say of themselves."""
-        return " ".join(sorted(self.selection.names))
+        return "\0".join(sorted(self.selection.names))
 
     def entries(self) -> list[Entry]:
         """Return the snapshots and slices of this server."""
@@ -112,6 +113,8 @@ class _Run:
                 )
                 return back_up(self.repository, AdvancedSource(view), self.options, self.report, SYSTEM_CLOCK)
         except (NotFoundError, SourceError, IntegrityError) as error:
+            if is_transient(error):
+                raise  # a server that is lost is not better read as a whole
             why = f"snapshot {short(base.id)} can not be moved forward by the log, {error}"
             self.front.say(f"reading all collections: {why}")
             result = self.read_all(base)

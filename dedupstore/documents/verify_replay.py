@@ -75,6 +75,8 @@ def links(timeline: Timeline) -> list[Link]:
     for base, following in zip(timeline.bases, timeline.bases[1:], strict=False):
         if covered_differently(base, following):
             hole = "they are of different collections"
+        elif base.span.exact and following.span.exact and base.end == following.end:
+            hole = ""  # nothing lies between
         elif any(serves(base, run) and _reaches(following, run) for run in timeline.runs):
             hole = ""
         else:

@@ -16,7 +16,7 @@ from dedupstore.documents.timeline import Base, Timeline, serves
 from dedupstore.errors import NotFoundError
 from dedupstore.ops.followed import LogServer
 from dedupstore.repository.repository import Repository
-from dedupstore.sources.oplog.position import NO_TERM, Position, Ts, header_of, is_same
+from dedupstore.sources.oplog.position import NO_TERM, Position, Ts, header_of
 
 LOOK = 0.5
 """Seconds that one look at the log takes when nothing is new."""
@@ -108,9 +108,8 @@ def _from_server(server: LogServer, start: Position, place: Position, *, known: 
 def _check(first: Position, place: Position) -> None:
     """Raise `NotFoundError` if the first entry that is not before a place shows another history.
 
-    Where entries have terms there is one of the place itself; others count on without writing any.
+    What takes the place of entries is of a later term. That there is none of the place itself proves nothing:
+    some servers count on without writing any.
     """
-    if is_same(first, place) or (NO_TERM in {first.term, place.term} and first.ts > place.ts):
-        return
-    how = "has taken back" if first.term != place.term else "does not have"
-    raise NotFoundError(f"the server's log {how} operation {place.ts}")
+    if first.term != place.term and NO_TERM not in {first.term, place.term}:
+        raise NotFoundError(f"the server's log has taken back operation {place.ts}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from dedupstore.errors import UsageError
-from dedupstore.sources.mongo.catalog import Catalog, Selection, read_catalog
+from dedupstore.sources.mongo.catalog import Catalog, Selection, described, read_catalog
 from dedupstore.sources.mongo.client import Deployment
 from dedupstore.sources.mongo.oplog import (
     Break,
@@ -54,10 +54,7 @@ class MongoLogServer:
         """``dialect``: see `dedupstore.sources.mongo.oplog.Dialect`. Connects."""
         self._deployment = deployment
         self._dialect = dialect
-        facts = deployment.node().facts
-        self.options = {"uri": deployment.address.shown}
-        if facts.set_name:
-            self.options["set"] = facts.set_name
+        self.options = described(deployment)
 
     def follow(self, start: Position, *, exact: bool) -> FollowedLog:
         """Begin at an entry."""

@@ -20,7 +20,7 @@ from dedupstore.sources.bson import raw
 from dedupstore.sources.mongo.client import REPLICA_SET, Deployment, Node, value_of
 from dedupstore.sources.mongo.cursor import Cursor
 from dedupstore.sources.mongo.failures import CURSOR_NOT_FOUND, code_of, is_transient
-from dedupstore.sources.oplog.position import NO_TERM, Position, Ts, header_of, is_same
+from dedupstore.sources.oplog.position import NO_TERM, Position, Ts, header_of
 
 DB, LOG = "local", "oplog.rs"
 REPLY = 16 << 10
@@ -185,6 +185,11 @@ class OplogTail:
         self._deployment.pause(self._failed - 1)
         if code_of(error) != CURSOR_NOT_FOUND and self._node is not None:
             self._deployment.replace(self._node)
+
+
+def is_same(found: Position, wanted: Position) -> bool:
+    """Say whether two positions are of one entry; a term that is not known is any."""
+    return found.ts == wanted.ts and (found.term == wanted.term or NO_TERM in {found.term, wanted.term})
 
 
 def is_parted(first: Position, wanted: Position) -> bool:

@@ -82,11 +82,6 @@ class Position(NamedTuple):
         return str(self.ts) if self.term == NO_TERM else f"{self.ts} of term {self.term}"
 
 
-def is_same(found: Position, wanted: Position) -> bool:
-    """Say whether two positions are of one entry; a term that is not known is any."""
-    return found.ts == wanted.ts and (found.term == wanted.term or NO_TERM in {found.term, wanted.term})
-
-
 def header_of(entry: bytes) -> tuple[Position, int]:
     """Return an entry's place and its time of day (milliseconds since 1970, 0 if it has none).
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from dedupstore.documents.moments import Moment
 from dedupstore.documents.runs import entries_of_run, runs_of
 from dedupstore.documents.slices import Slice, SliceFacts, slice_extra, slice_name
-from dedupstore.documents.timeline import Timeline, timelines
+from dedupstore.documents.timeline import Timeline, lineage, timelines
 from dedupstore.errors import IntegrityError, NotFoundError, UsageError
-from dedupstore.model import Node
+from dedupstore.model import Node, SourceSpec
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.repository import Repository
 from dedupstore.sources.oplog.position import Position, Ts
@@ -275,6 +275,19 @@ def test_entries_across_a_hole_are_refused(repo: Repository) -> None:
     assert positions(timeline.entries(at(3).ts, at(9).ts)) == [at(n) for n in range(4, 10)]
     with pytest.raises(NotFoundError, match="hole"):
         timeline.entries(at(15).ts, at(40).ts)
+
+
+def test_sets_of_one_name_are_told_apart_by_what_each_made_for_itself() -> None:
+    sets = [
+        {"set": "rs0", "id": "aa"},
+        {"set": "rs0", "id": "bb"},
+        {"set": "rs0"},
+        {"set": "rs1", "id": "aa"},
+    ]
+    specs = [SourceSpec("mongo", (b"/",), {"uri": "mongodb://one:27017"} | one) for one in sets]
+    assert len({lineage(spec) for spec in specs}) == len(sets)
+    moved = SourceSpec("mongo", (b"/",), sets[0] | {"uri": "mongodb://two:27017"})
+    assert lineage(moved) == lineage(specs[0])
 
 
 def test_servers_are_told_apart(repo: Repository) -> None:

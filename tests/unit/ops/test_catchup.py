@@ -104,31 +104,21 @@ def test_a_log_that_was_taken_back(repo: Repository, tmp_path: Path, fuzzy: bool
     assert f"has taken back operation {place(HISTORY, BASE).ts}" in refused(repo, other)
 
 
-def test_a_log_without_the_entry_and_without_another_history_took_nothing_back(
-    repo: Repository, tmp_path: Path
-) -> None:
-    put_base(repo, tmp_path, HISTORY, exact(HISTORY, BASE))
-    other = server(0, 300)
-    del other.entries[BASE]
-    assert f"does not have operation {place(HISTORY, BASE).ts}" in refused(repo, other)
-
-
+@pytest.mark.parametrize("term", [NO_TERM, 1])
 @pytest.mark.parametrize("news", [False, True])
-def test_where_logs_have_no_terms_a_place_need_not_be_an_entry(
-    repo: Repository, tmp_path: Path, news: bool
-) -> None:
+def test_a_place_need_not_be_an_entry(repo: Repository, tmp_path: Path, news: bool, term: int) -> None:
     """Some servers count on without writing anything."""
     shown = [Listed(CollectionInfo("shop", "orders"))]
-    counted = Position(Ts(at(5).ts.seconds, 7_000))
+    counted = Position(Ts(at(5).ts.seconds, 7_000), term)
     put_collections(repo, tmp_path, shown, ends=(counted, counted), options=SERVER)
-    entries = [in_term(one, NO_TERM) for one in log(0, 29 if news else 5)]
+    entries = [in_term(one, term) for one in log(0, 29 if news else 5)]
     whose = ListServer(entries, options=dict(SERVER), counted=counted)
     whose.steps = [lambda: None] * 20
     timeline = Timeline(repo, repo.snapshots())
     base = newest_base(timeline, "")
     assert base is not None
     with caught_up(repo, timeline, base, whose) as view:
-        assert view.collapsed.position == (Position(at(29).ts) if news else None)
+        assert view.collapsed.position == (Position(at(29).ts, term) if news else None)
 
 
 def test_a_server_that_is_not_as_far_as_the_snapshot(repo: Repository, tmp_path: Path) -> None:
