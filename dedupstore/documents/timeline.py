@@ -270,7 +270,8 @@ def serves(base: Base, run: Run) -> bool:
 
 def _ended(one: Interval, moment: Moment) -> bool:
     """Say whether an interval lies before a moment (which is in none)."""
-    return one.start <= (moment.ts or Ts(moment.seconds, _LAST))
+    named = moment.ts
+    return one.end < named if named is not None else one.end.seconds <= moment.seconds
 
 
 def _after(ts: Ts) -> Ts:

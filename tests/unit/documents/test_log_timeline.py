@@ -217,6 +217,20 @@ def test_before_the_first_base_the_earliest_instant_is_named(repo: Repository) -
     assert caught.value.data["earliest"] == at(28).ts
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_in_the_second_of_the_first_base_the_earliest_instant_is_named_too(
+    repo: Repository, exclusive: bool
+) -> None:
+    """Whether what the base holds had happened by that millisecond nobody knows."""
+    store(repo, cut(log(4, 40), None))
+    line = Timeline(repo, [*repo.snapshots(), base(repo, 9, at(4), at(4))])
+    early = datetime.fromtimestamp(1000, UTC) + timedelta(milliseconds=3)
+    moment = Moment.before(at(4).ts) if exclusive else Moment.at_time(early)
+    with pytest.raises(NotFoundError, match=f"the earliest instant is {at(4).ts}") as caught:
+        line.choose(moment)
+    assert caught.value.data["earliest"] == at(4).ts
+
+
 def test_in_a_hole_both_ends_are_named(repo: Repository) -> None:
     store(repo, cut(log(0, 20), None))
     store(repo, cut(log(30, 60), at(20)))
