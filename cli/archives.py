@@ -39,10 +39,13 @@ class ArchiveFile:
     def __init__(self, name: str, server_version: str, *, packed: bool) -> None:
         """``name`` may be `STDOUT`; ``packed``: as gzip. Raises `TargetError`."""
         self._name = name
-        self._partial = "" if name == STDOUT else name + _SUFFIX
+        # Behind a link lies what is replaced; a pipe or a device has no name to take over.
+        self._final = os.path.realpath(name)
+        plain = not os.path.exists(name) or os.path.isfile(name)
+        self._partial = self._final + _SUFFIX if name != STDOUT and plain else ""
         self._open = ExitStack()
         with self._writing():
-            out = sys.stdout.buffer if not self._partial else self._open.enter_context(self._file())
+            out = sys.stdout.buffer if name == STDOUT else self._open.enter_context(self._file())
         self._out = out
         if packed:
             # The name and the time in the header of a gzip file would be all that differs between two.
@@ -69,11 +72,11 @@ class ArchiveFile:
         with self._writing():
             found = self._archive.finish()
             self._open.close()
-            if self._partial:
-                os.rename(self._partial, self._name)
-                self._partial = ""
-            else:
+            if self._name == STDOUT:
                 self._out.flush()
+            elif self._partial:
+                os.rename(self._partial, self._final)
+                self._partial = ""
         return found
 
     def close(self) -> None:
@@ -86,7 +89,7 @@ class ArchiveFile:
                 os.unlink(partial)
 
     def _file(self) -> BinaryIO:
-        return open(self._partial, "wb", buffering=1 << 20)
+        return open(self._partial or self._name, "wb", buffering=1 << 20)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -39,6 +39,8 @@ class ServerRequest:
     collection: str | None = None
     verify_source: bool = False
     dialect: str | None = None
+    log: bool = True
+    """Whether the log that a snapshot is made from is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,24 @@ class SourceRequest:
 
 
 def server_request(
-    uri: str | None, db: str | None, collection: str | None, dialect: str | None, *, verify_source: bool
+    uri: str | None,
+    db: str | None,
+    collection: str | None,
+    dialect: str | None,
+    *,
+    verify_source: bool,
+    log: bool,
 ) -> ServerRequest | None:
     """Return what is said of a server, if one is to be backed up. Raises `UsageError`."""
     if uri is None:
-        if db is not None or collection is not None or verify_source:
-            raise UsageError("--db, --collection and --verify-source are of a server: name it by --mongo URI")
+        if db is not None or collection is not None or verify_source or not log:
+            raise UsageError(
+                "--db, --collection, --no-log and --verify-source are of a server: name it by --mongo URI"
+            )
         return None
-    return ServerRequest(uri, db, collection, verify_source, dialect)
+    if verify_source and not log:
+        raise UsageError("--verify-source compares by the log that is stored: leave --no-log out")
+    return ServerRequest(uri, db, collection, verify_source, dialect, log)
 
 
 def choose_taker(front: Front, request: SourceRequest) -> Taker:

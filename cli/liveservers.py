@@ -1,7 +1,7 @@
 """Live servers as the commands need them. Imports the driver, so it is imported where one is asked for."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -45,7 +45,7 @@ class Load:
             raise UsageError(f"--existing {self.existing} is unknown: write {', '.join(EXISTING)}")
         job = f"{seen.id.hex()} at {seen.at} {self.words}"
         state = None if look else self._state(repository, job)
-        target = ServerTarget(self.uri, EXISTING[self.existing], state)
+        target = ServerTarget(self.uri, EXISTING[self.existing], state, anew=not self.resume)
         return server_outlet(target, job, SYSTEM_CLOCK, look=look)
 
     def _state(self, repository: Repository, job: str) -> Path:
@@ -56,11 +56,14 @@ class Load:
         name = blake2b(f"{job} to {self.where}".encode(), digest_size=8).hexdigest()
         path = repository.cache_path / f"load-{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self.resume or not path.exists():
-            return path
-        self.front.say("an earlier restore of this broke off: --resume goes on with it, this one begins anew")
-        with suppress(OSError):
-            path.unlink()
+        if path.exists() and not self.resume:
+            self.front.say(
+                "an earlier restore of this broke off: --resume goes on with it, this one begins anew"
+            )
+        if self.resume and not path.exists():
+            self.front.say(
+                "no restore of just this into that server has broken off here: this one begins from the start"
+            )
         return path
 
 

@@ -75,6 +75,9 @@ Db: TypeAlias = Annotated[
 DbCollection: TypeAlias = Annotated[
     str | None, typer.Option("--collection", metavar="NAME", help="Only this collection of --db.")
 ]
+NoLog: TypeAlias = Annotated[
+    bool, typer.Option("--no-log", help="Do not store the log that it is made from.")
+]
 VerifySource: TypeAlias = Annotated[
     bool, typer.Option("--verify-source", help="Read all of it and compare with the log.")
 ]

@@ -20,7 +20,7 @@ from dedupstore.findings import Finding
 from dedupstore.ids import short
 from dedupstore.model import SourceSpec
 from dedupstore.ops.backup.archiver import BackupOptions, BackupResult, back_up
-from dedupstore.ops.catchup import caught_up, newest_base
+from dedupstore.ops.catchup import caught_up, is_stored, newest_base
 from dedupstore.ops.tail import Tail, TailOptions
 from dedupstore.ops.taillog import MongoLogServer
 from dedupstore.progress import NullReporter, Reporter
@@ -28,6 +28,7 @@ from dedupstore.repository.repository import Repository
 from dedupstore.sources.mongo.catalog import Selection
 from dedupstore.sources.mongo.client import REPLICA_SET, Deployment, connect
 from dedupstore.sources.mongo.dialect import ChangeStreamDialect
+from dedupstore.sources.mongo.failures import is_transient
 from dedupstore.sources.mongo.source import KIND, MongoOptions, MongoSource
 from dedupstore.tree.select import Entry
 
@@ -48,7 +49,8 @@ def taker(front: Front, request: ServerRequest) -> Taker:
     def take(repository: Repository, options: BackupOptions, report: Reporter) -> BackupResult:
         with closing(connect(uri, clock=SYSTEM_CLOCK)) as deployment:
             server = MongoLogServer(deployment, dialect)
-            run = _Run(front, uri, dialect, selection, repository, options, report, deployment, server)
+            log = request.log and not options.dry_run
+            run = _Run(front, uri, dialect, selection, repository, options, report, deployment, server, log)
             repository.sync()
             base = newest_base(Timeline(repository, run.entries()), run.only)
             if request.verify_source:
@@ -80,11 +82,13 @@ class _Run:
     report: Reporter
     deployment: Deployment
     server: MongoLogServer
+    log: bool
+    """Whether the log that the snapshot is made from is stored."""
 
     @property
     def only(self) -> str:
         """What snapshots of the same collections say of themselves."""
-        return " ".join(sorted(self.selection.names))
+        return "\0".join(sorted(self.selection.names))
 
     def entries(self) -> list[Entry]:
         """Return the snapshots and slices of this server."""
@@ -92,16 +96,25 @@ class _Run:
         return [one for one in self.repository.snapshots() if lineage(one[1].source) == name]
 
     def moved_forward(self, base: Base) -> BackupResult:
-        """Take the snapshot by the log alone; where that can not be, say why and read everything."""
-        timeline, spill = Timeline(self.repository, self.entries()), self.front.settings.temporary
+        """Take the snapshot by the log alone; where that can not be, say why and read everything.
+
+        The log is stored first, so that what lies between two snapshots can be had and be proved.
+        """
+        spill = self.front.settings.temporary
         try:
-            with caught_up(self.repository, timeline, base, self.server, spill) as view:
+            if self.log:
+                self.store_log(self.server)
+            timeline = Timeline(self.repository, self.entries())
+            server = None if self.log and is_stored(timeline, base) else self.server
+            with caught_up(self.repository, timeline, base, server, spill) as view:
                 entries = counted(view.collapsed.entries, "entry", "entries")
                 self.front.say(
                     f"moving snapshot {short(base.id)} forward by {entries} of the log; no collection is read"
                 )
                 return back_up(self.repository, AdvancedSource(view), self.options, self.report, SYSTEM_CLOCK)
         except (NotFoundError, SourceError, IntegrityError) as error:
+            if is_transient(error):
+                raise  # a server that is lost is not better read as a whole
             why = f"snapshot {short(base.id)} can not be moved forward by the log, {error}"
             self.front.say(f"reading all collections: {why}")
             result = self.read_all(base)
@@ -109,6 +122,13 @@ class _Run:
                 return result
             self.report.finding(f"snapshot {short(base.id)}", error)
             return _with_findings(result, [Finding(f"snapshot {short(base.id)}", error)])
+
+    def store_log(self, server: MongoLogServer) -> None:
+        """Store the log up to now, from where the stored one ends, or the first snapshot within reach."""
+        backup = replace(self.options, name="", time=None)
+        options = TailOptions(backup, once=True, temporary=self.front.settings.temporary)
+        teller = Teller(self.front, server.options.get("set") or server.options["uri"])
+        Tail(self.repository, server, options, teller, NullReporter(), SYSTEM_CLOCK).run()
 
     def read_all(self, base: Base | None) -> BackupResult:
         """Take the snapshot by reading every collection; ``base`` says how they are cut."""
@@ -133,10 +153,7 @@ class _Run:
             self.front.say("there is nothing yet that it could be compared with")
             return result
         with closing(connect(self.uri, clock=SYSTEM_CLOCK)) as deployment:
-            server = MongoLogServer(deployment, self.dialect)
-            options = TailOptions(self.options, once=True, temporary=self.front.settings.temporary)
-            teller = Teller(self.front, str(lineage(result.snapshot.source)))
-            Tail(self.repository, server, options, teller, NullReporter(), SYSTEM_CLOCK).run()
+            self.store_log(MongoLogServer(deployment, self.dialect))
         two = {base.id, result.snapshot_id}
         entries = [one for one in self.entries() if one[1].source.kind == LOG_KIND or one[0] in two]
         timeline, spill = Timeline(self.repository, entries), self.front.settings.temporary

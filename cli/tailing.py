@@ -77,7 +77,7 @@ def run_tail(front: Front, uri: str, dialect: str | None, options: TailOptions) 
         tail = Tail(repository, server, options, teller, Silent(front.output), SYSTEM_CLOCK)
 
         def stop() -> None:
-            tail.stop()
+            tail.finish()
             deployment.stop()
 
         with interrupt.asking(stop):

@@ -22,6 +22,8 @@ from dedupstore.errors import NotFoundError, UsageError
 from dedupstore.ids import SnapshotId, short
 from dedupstore.model import Snapshot
 from dedupstore.repository.repository import Repository
+from dedupstore.sources.bson.collection import VIEW
+from dedupstore.sources.oplog.definitions import text_field
 from dedupstore.sources.oplog.position import Ts
 from dedupstore.sources.oplog.span import Span
 from dedupstore.tree.select import Entry, Filter, matching, select
@@ -182,6 +184,17 @@ def collection_in(seen: Seen, namespace: Namespace) -> CollectionView:
     return found
 
 
+def documents_of(seen: Seen, namespace: Namespace) -> CollectionView:
+    """Return one collection that holds documents; raises as `collection_in`, and so for a view."""
+    found = collection_in(seen, namespace)
+    if found.info.kind == VIEW:
+        on = text_field(found.info.options, b"viewOn")
+        raise NotFoundError(
+            f"{'.'.join(namespace)} is a view and holds no documents: ask for those of {namespace[0]}.{on}"
+        )
+    return found
+
+
 def read_moment(text: str) -> Moment:
     """Read ``seconds:increment`` or a time as the user wrote it. Raises `UsageError`."""
     if _CLOCK.fullmatch(text.strip()):  # of today, and no operation of 1970
@@ -232,7 +245,7 @@ def _at(repository: Repository, entries: Sequence[Entry], asked: Asked, text: st
     if server is not None:
         timeline = timeline_of(repository, entries, server)
         if timeline.slices or (moment.ts is not None and timeline.bases):
-            return _replayed(repository, timeline.choose(moment, covers=holding(asked)), asked.only)
+            return _replayed(repository, _choice(timeline, moment, holding(asked)), asked.only)
     if moment.ts is not None:
         raise NotFoundError(
             f"operation {moment} can not be found: no server's log is stored here; store it with "
@@ -240,6 +253,18 @@ def _at(repository: Repository, entries: Sequence[Entry], asked: Asked, text: st
         )
     found = select(_fitting(entries, asked, server), at=read_until(text))
     return stored(repository, entries, found, asked.only)
+
+
+def _choice(timeline: Timeline, moment: Moment, holds: Callable[[Snapshot], bool]) -> Choice:
+    """Choose from snapshots of everything, and only if none of them serves from those of a part."""
+
+    def whole(snapshot: Snapshot) -> bool:
+        return holds(snapshot) and covered_by(snapshot) is None
+
+    try:
+        return timeline.choose(moment, covers=whole)
+    except NotFoundError:
+        return timeline.choose(moment, covers=holds)
 
 
 def _newest(entries: Sequence[Entry], asked: Asked, text: str) -> Entry:

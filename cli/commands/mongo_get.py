@@ -13,7 +13,7 @@ from ..context import Front, Wanted
 from ..exitcodes import status_of_findings
 from ..mongooptions import AtMoment, BeforeOp, Collection, OneId, ServerName, SnapshotOnly
 from ..options import Host, Tags
-from ..views import Asked, collection_in, open_view, parse_namespace
+from ..views import Asked, documents_of, open_view, parse_namespace
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
         repository.sync()
         with open_view(front, repository, asked) as seen:
             front.say(seen.sentence)
-            document = collection_in(seen, namespace).get(identity)
+            document = documents_of(seen, namespace).get(identity)
         status = status_of_findings(front.doubts(repository, wanted))
     if raw and document is not None:
         front.output.raw(document)

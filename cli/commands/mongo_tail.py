@@ -4,18 +4,16 @@ from typing import Annotated
 
 import typer
 
-from dedupstore import __version__
 from dedupstore.errors import UsageError
-from dedupstore.ops.backup.archiver import BackupOptions
 from dedupstore.ops.tail import TailOptions
 
 from ..context import Front
 from ..mongooptions import Dialect, Uri
 from ..mongouri import mongo_uri
 from ..quantities import parse_duration, parse_size
+from ..signature import signed
 from ..tailing import run_tail
 from ..tuning import tune
-from ..whoami import host_name, user_name
 
 SMALLEST_SIZE = 64 * 1024
 
@@ -44,12 +42,6 @@ def run(
     if seconds < 1 or size < SMALLEST_SIZE:
         raise UsageError("slices that small would only cost: give --every 1s and --max-size 64K or more")
     uri = mongo_uri(mongo)
-    backup = BackupOptions(
-        host=host or host_name(),
-        user=user_name(),
-        tags=frozenset(tag or ()),
-        program=f"dstore {__version__}",
-    )
     tune()
-    options = TailOptions(backup, seconds, size, once=once, temporary=front.settings.temporary)
+    options = TailOptions(signed(host, tag), seconds, size, once=once, temporary=front.settings.temporary)
     return run_tail(front, uri, oplog_dialect, options)

@@ -1,14 +1,14 @@
 """``dstore snapshot``."""
 
+from dataclasses import replace
+
 import typer
 
-from dedupstore import __version__
 from dedupstore.format.codec import Compression
-from dedupstore.ops.backup.archiver import BackupOptions
 
 from ..chosen import SourceRequest, choose_taker, server_request
 from ..context import Front, read_time
-from ..mongooptions import Db, DbCollection, Dialect, Server, VerifySource
+from ..mongooptions import Db, DbCollection, Dialect, NoLog, Server, VerifySource
 from ..options import (
     Archive,
     Command,
@@ -29,8 +29,8 @@ from ..options import (
 )
 from ..outcome import tell_outcome
 from ..progress import progress_for
+from ..signature import signed
 from ..tuning import tune
-from ..whoami import host_name, user_name
 
 
 def run(
@@ -54,6 +54,7 @@ def run(
     mongo: Server = None,
     db: Db = None,
     collection: DbCollection = None,
+    no_log: NoLog = False,
     verify_source: VerifySource = False,
     oplog_dialect: Dialect = None,
 ) -> int:
@@ -69,7 +70,9 @@ def run(
         stdin=stdin,
         command=command,
         archive=archive,
-        mongo=server_request(mongo, db, collection, oplog_dialect, verify_source=verify_source),
+        mongo=server_request(
+            mongo, db, collection, oplog_dialect, verify_source=verify_source, log=not no_log
+        ),
         taken_as=as_,
         exclude=tuple(exclude or ()),
         exclude_files=tuple(exclude_file or ()),
@@ -78,15 +81,12 @@ def run(
         one_file_system=one_file_system,
         temporary=front.settings.temporary,
     )
-    options = BackupOptions(
-        host=host or host_name(),
-        user=user_name(),
-        tags=frozenset(tag or ()),
+    options = replace(
+        signed(host, tag),
         name=name,
         compression=None if compression is None else Compression.parse(compression),
         time=None if time is None else read_time(time),
         dry_run=dry_run,
-        program=f"dstore {__version__}",
     )
     take = choose_taker(front, request)
     tune()

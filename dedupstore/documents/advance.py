@@ -1,8 +1,9 @@
 """The next snapshot of a server without asking it: the last one, moved forward by the log.
 
 Collections that the log does not touch are taken over unread, whatever they are called now. Of those that it
-does touch only the leaves are read into which changes fall. What comes out is, leaf for leaf, the
-snapshot that reading the whole server at that operation would have given.
+does touch only the leaves are read into which changes fall, and of the list of leaves the pages near those.
+What comes out is, leaf for leaf, the snapshot that reading the whole server at that operation would have
+given.
 
 Used once, by one thread. Memory: that of the view, and of one `LeafPatch`.
 """
@@ -186,7 +187,7 @@ class _Changed:
             return CollectionFacts(facts.k, True, facts.documents + added, info.db, info.name, info.uuid)
 
         patch = leaf_patch(
-            one, self._leaves, facts.k, cutter=lambda cutter: NoLongerCut(cutter, self._give_up)
+            one, self._leaves, facts.k, paged=True, cutter=lambda cutter: NoLongerCut(cutter, self._give_up)
         )
         return CollectionPatch(self._node, patch, facts_after)
 

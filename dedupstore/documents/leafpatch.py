@@ -8,6 +8,9 @@ the result is, leaf for leaf, that of cutting the whole collection.
 One thing looks back: a leaf may have ended where it did only because the next document was too long for
 it. So where the first document of a touched leaf gets another length, the leaf before is cut anew as well.
 
+Old leaves may be given by the page of their list (`LeafPage`): one that no change comes near is given back as
+it is, and its leaves are not even listed.
+
 One thread. Memory: `READ_AHEAD` leaves and twice the longest document, however many changes there are.
 """
 
@@ -28,6 +31,8 @@ READ_AHEAD = 64
 """Most leaves that are read together, where changes lie close to each other."""
 _NEAR = 8
 """Leaves between two touched ones that are cheaper to read than to ask for once more."""
+_MARGIN = 3
+"""Pages between one that is given back as it is and the next change, that one included."""
 _PORTION = 1 << 20
 """Bytes of documents between two looks at where leaves end."""
 
@@ -57,6 +62,18 @@ class Fresh:
 
 
 @dataclass(frozen=True, slots=True)
+class LeafPage:
+    """Leaves in a row, not listed yet: a page of the list of all of them."""
+
+    page: ChunkId
+    size: int
+    """Bytes of all of them."""
+    label: bytes
+    """Of the first one."""
+    leaves: Callable[[], Iterable[Leaf]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """Leaves that can only be read together: one, or all that one long document lies in."""
 
@@ -77,7 +94,7 @@ class LeafPatch(Generic[C]):
 
     def __init__(
         self,
-        leaves: Iterable[Leaf],
+        leaves: Iterable[Leaf | LeafPage],
         changes: Iterable[C],
         *,
         fetch: Fetch,
@@ -101,12 +118,22 @@ class LeafPatch(Generic[C]):
         self.added = 0
         """After the end: how many documents there are more than before (negative: fewer)."""
 
-    def leaves(self) -> Iterator[Leaf | Fresh]:
-        """Yield the new leaves in order. Raises what reading and applying raise."""
+    def leaves(self) -> Iterator[Leaf | LeafPage | Fresh]:
+        """Yield the new leaves in order; pages only if some were given.
+
+        Raises what reading and applying raise.
+        """
         groups = self._groups
-        if groups.peek() is None:
+        if groups.empty:
             yield from self._region(self._apply(iter(()), iter(self._changes)))
-        while (group := groups.take()) is not None:
+        while True:
+            if (page := groups.take_page(self._changes.label)) is not None:
+                yield from self._before
+                self._before = []
+                yield page
+                continue
+            if (group := groups.take()) is None:
+                break
             if self._changes.falls_into(group):
                 yield from self._touched(group)
             else:
@@ -215,6 +242,11 @@ class _Peeking(Generic[C]):
             self._next = next(self._rest, None)
             yield change
 
+    @property
+    def label(self) -> bytes | None:
+        """That of the next change; ``None``: there is none."""
+        return None if self._next is None else self._next.key[:LABEL_MAX]
+
     def falls_into(self, group: _Group) -> bool:
         """Say whether the next change may fall into a group; all that fall before it must have been taken."""
         change = self._next
@@ -241,8 +273,9 @@ class _Peeking(Generic[C]):
 class _Groups:
     """Old leaves in order, in groups; their documents on demand."""
 
-    def __init__(self, leaves: Iterable[Leaf], fetch: Fetch, leaf_max: int, where: str) -> None:
+    def __init__(self, leaves: Iterable[Leaf | LeafPage], fetch: Fetch, leaf_max: int, where: str) -> None:
         self._rest = iter(leaves)
+        self._pages: deque[Leaf | LeafPage] = deque()
         self._ahead: deque[Leaf] = deque()
         self._fetch = fetch
         self._leaf_max = leaf_max
@@ -252,6 +285,32 @@ class _Groups:
         self._chunks: dict[ChunkId, Data] = {}
         self._read_at = -READ_AHEAD
         self._span = 1
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left."""
+        return self._peeked is None and self._label() is None
+
+    def take_page(self, change: bytes | None) -> LeafPage | None:
+        """Return the next leaves as a page if neither they nor those near them are touched.
+
+        ``change`` is the label of the next change (``None``: there is none). What it falls into may begin
+        before the leaf that has its label, and the leaf before that is looked at. A long document
+        may have begun before a page, but not before one that another label follows.
+        """
+        if self._peeked is not None or self._ahead or not self._look(1):
+            return None
+        page = self._pages[0]
+        if not isinstance(page, LeafPage):
+            return None
+        if change is not None:
+            if not self._look(_MARGIN + 1):
+                return None
+            second, third, last = (_label_of(self._pages[n]) for n in (1, 2, _MARGIN))
+            if change <= last or second == third:
+                return None
+        self._pages.popleft()
+        return page
 
     def take(self) -> _Group | None:
         """Return the next group."""
@@ -263,10 +322,9 @@ class _Groups:
         """Return the next group without taking it."""
         if self._peeked is None and self._fill(1):
             leaves = [self._ahead.popleft()]
-            while self._fill(1) and self._continues(leaves[-1], self._ahead[0]):
+            while self._continues(leaves[-1], self._label()) and self._fill(1):
                 leaves.append(self._ahead.popleft())
-            following = self._ahead[0][2] if self._ahead else None
-            self._peeked = _Group(self._taken, leaves, following)
+            self._peeked = _Group(self._taken, leaves, self._label())
             self._taken += len(leaves)
         return self._peeked
 
@@ -276,16 +334,36 @@ class _Groups:
         if not all(chunk in self._chunks for chunk in wanted):
             near = group.number - self._read_at <= _NEAR
             self._span = min(2 * self._span, READ_AHEAD) if near else 1
-            self._fill(self._span)
+            self._fill(self._span - 1)
             more = [chunk for chunk, _, _ in islice(self._ahead, self._span - 1)]
             self._chunks = self._fetch(list(dict.fromkeys(wanted + more)))
             self._read_at = group.number + len(wanted) + len(more)
         return list(documents_in((self._chunks[chunk] for chunk in wanted), self._where))
 
-    def _continues(self, before: Leaf, leaf: Leaf) -> bool:
+    def _continues(self, before: Leaf, label: bytes | None) -> bool:
         """Say whether a leaf may be another piece of the long document that the one before belongs to."""
-        return leaf[2] == before[2] and (len(leaf[2]) < LABEL_MAX or before[1] == self._leaf_max)
+        return label == before[2] and (len(label) < LABEL_MAX or before[1] == self._leaf_max)
+
+    def _label(self) -> bytes | None:
+        """Return the label of the next leaf; ``None``: there is none."""
+        if self._ahead:
+            return self._ahead[0][2]
+        return _label_of(self._pages[0]) if self._look(1) else None
 
     def _fill(self, count: int) -> bool:
-        self._ahead.extend(islice(self._rest, max(0, count - len(self._ahead))))
+        """List leaves until there are so many; say whether there are."""
+        while len(self._ahead) < count and self._look(1):
+            page = self._pages.popleft()
+            self._ahead.extend(page.leaves() if isinstance(page, LeafPage) else (page,))
         return len(self._ahead) >= count
+
+    def _look(self, count: int) -> bool:
+        """Look ahead until so many pages (or leaves) are known that are not listed; say whether they are."""
+        missing = count - len(self._pages)
+        if missing > 0:
+            self._pages.extend(islice(self._rest, missing))
+        return len(self._pages) >= count
+
+
+def _label_of(one: Leaf | LeafPage) -> bytes:
+    return one.label if isinstance(one, LeafPage) else one[2]

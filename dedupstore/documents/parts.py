@@ -4,11 +4,11 @@ Each belongs to one thread. Memory: what `LeafPatch` and the documents' source n
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from dedupstore.documents.leafpatch import Fresh, Leaf, LeafPatch
+from dedupstore.documents.leafpatch import Fresh, Leaf, LeafPage, LeafPatch
 from dedupstore.documents.replayed import ReplayedCollection
 from dedupstore.errors import SourceError
 from dedupstore.model import Node
@@ -78,16 +78,22 @@ class NoLongerCut:
 
 
 def leaf_patch(
-    one: ReplayedCollection, leaves: Leaves, k: int, *, cutter: Callable[[Cutter], Cutter] = lambda one: one
+    one: ReplayedCollection,
+    leaves: Leaves,
+    k: int,
+    *,
+    paged: bool = False,
+    cutter: Callable[[Cutter], Cutter] = lambda one: one,
 ) -> LeafPatch[Change]:
     """Return the leaves of a replayed collection that has a base in order of ``_id``.
 
-    ``cutter`` may put something around what cuts them.
+    With ``paged`` those that no change comes near are given by the page. ``cutter`` may put something around
+    what cuts them.
     """
     base = one.base
     assert base is not None
     return LeafPatch(
-        base.leaves(),
+        base.leaf_pages() if paged else base.leaves(),
         one.changes(),
         fetch=base.fetch,
         apply=one.apply,
@@ -107,7 +113,7 @@ class CollectionPatch:
         self._facts = facts
 
     def parts(self) -> Iterator[Known | Stream]:
-        """Yield old leaves and new ones in turn."""
+        """Yield old leaves, pages of them, and new ones in turn."""
         leaves = self._patch.leaves()
         leaf = next(leaves, None)
         while leaf is not None:
@@ -118,10 +124,10 @@ class CollectionPatch:
                 continue
             known = [leaf]
             while (following := next(leaves, None)) is not None:
-                if isinstance(following, Fresh) or len(known) == KNOWN_MAX:
+                if type(following) is not type(leaf) or len(known) == KNOWN_MAX:
                     break
                 known.append(following)
-            yield Known(known)
+            yield _known(known)
             leaf = following
 
     def finish(self) -> Node:
@@ -132,14 +138,23 @@ class CollectionPatch:
         """Nothing is held."""
 
 
+def _known(leaves: Sequence[Leaf | LeafPage]) -> Known:
+    """Return old leaves, or pages of them, as what is known."""
+    pages = {one.page: one for one in leaves if isinstance(one, LeafPage)}
+    if not pages:
+        return Known([one for one in leaves if not isinstance(one, LeafPage)])
+    entries = [(one.page, one.size, one.label) for one in leaves if isinstance(one, LeafPage)]
+    return Known(entries, lambda entry: list(pages[entry[0]].leaves()))
+
+
 class _FreshLeaves:
     """New leaves in a row, as a stream that is cut where they end."""
 
     changed = False
 
-    def __init__(self, node: Node, first: Fresh, leaves: Iterator[Leaf | Fresh]) -> None:
+    def __init__(self, node: Node, first: Fresh, leaves: Iterator[Leaf | LeafPage | Fresh]) -> None:
         self.cutter = _Ends(len(first.data))
-        self.following: Leaf | None = None
+        self.following: Leaf | LeafPage | None = None
         """After the end: the old leaf behind them; ``None`` if there is none."""
         self._node = node
         self._leaves = leaves

@@ -95,7 +95,8 @@ def replay_choice(
         keep=keep,
         spill=spill,
     )
-    view.at = max(view.at or base.end, base.end)
+    # What was asked for need not be an operation; what is named to the user is one that there was.
+    view.at = max(view.collapsed.last or base.end, base.end)
     return view
 
 

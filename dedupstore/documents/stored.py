@@ -9,8 +9,10 @@ Threads: any. Memory: the entries of the database folders; reading, see `reading
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 
+from dedupstore.documents.leafpatch import Leaf, LeafPage
 from dedupstore.documents.reading import documents_in, in_order
 from dedupstore.documents.slices import LOG_NAME
 from dedupstore.errors import NotFoundError, UsageError
@@ -32,6 +34,7 @@ from dedupstore.sources.bson.collection import (
 from dedupstore.sources.bson.order import LABEL_MAX, sort_key
 from dedupstore.sources.bson.raw import id_of
 from dedupstore.sources.oplog.position import Ts
+from dedupstore.tree.listpages import entries_in_page, list_pages_of
 from dedupstore.tree.walk import entries_of, labelled_from, labelled_of, lookup, nodes_of, subtree_of
 
 _ALWAYS_DUMPS = frozenset(("mongo", "archive"))
@@ -145,6 +148,19 @@ class StoredCollection:
         """Yield the chunks that the documents lie in: id, bytes, label (empty: none, or only one leaf)."""
         node = self.files.data
         return iter(()) if node is None else labelled_of(self._list, node)
+
+    def leaf_pages(self) -> Iterator[Leaf | LeafPage]:
+        """Yield the same by the page of their list where there are several; `leaves` where there are not."""
+        node = self.files.data
+        pages = iter(()) if node is None else list_pages_of(self._list, node)
+        first = next(pages, None)
+        if first is None:
+            yield from self.leaves()
+            return
+        for page in chain((first,), pages):
+            yield LeafPage(
+                ChunkId(page.id), page.size, page.label, partial(entries_in_page, self._list, page)
+            )
 
     def fetch(self, chunks: list[ChunkId]) -> dict[ChunkId, Data]:
         """Read leaves; raises as `Repository.read` does."""

@@ -74,8 +74,11 @@ class Choice:
 
 
 def lineage(spec: SourceSpec) -> str:
-    """Return what snapshots and slices of one server have in common."""
-    return spec.options.get("set") or spec.options.get("uri", "")
+    """Return what snapshots and slices of one server have in common, and those of no other."""
+    options = spec.options
+    if "set" not in options:
+        return options.get("uri", "")
+    return f"{options['set']} {options['id']}" if "id" in options else options["set"]
 
 
 def span(snapshot: Snapshot) -> Span | None:
@@ -144,7 +147,10 @@ class Timeline:
                 found.append(Interval(bases[0].end, run.end.ts, ids, why, tuple(run.notes)))
         for base in self.bases:
             if base.span.exact and not any(one.start <= base.end <= one.end for one in found):
-                why = "no slice of the log joins this snapshot: run `dstore mongo tail` beside the snapshots"
+                why = (
+                    "nothing of the log behind it is stored: the next `dstore snapshot --mongo` stores it, "
+                    "and so does `dstore mongo tail`"
+                )
                 found.append(Interval(base.end, base.end, (base.id,), why))
         return sorted(found, key=lambda one: (one.start, one.end))
 
@@ -264,7 +270,8 @@ def serves(base: Base, run: Run) -> bool:
 
 def _ended(one: Interval, moment: Moment) -> bool:
     """Say whether an interval lies before a moment (which is in none)."""
-    return one.start <= (moment.ts or Ts(moment.seconds, _LAST))
+    named = moment.ts
+    return one.end < named if named is not None else one.end.seconds <= moment.seconds
 
 
 def _after(ts: Ts) -> Ts:

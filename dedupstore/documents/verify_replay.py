@@ -16,7 +16,7 @@ from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
 
-from dedupstore.documents.leafpatch import Fresh, Leaf
+from dedupstore.documents.leafpatch import Fresh, Leaf, LeafPage
 from dedupstore.documents.leafrules import leaves_of
 from dedupstore.documents.moments import Moment
 from dedupstore.documents.parts import leaf_patch
@@ -75,6 +75,8 @@ def links(timeline: Timeline) -> list[Link]:
     for base, following in zip(timeline.bases, timeline.bases[1:], strict=False):
         if covered_differently(base, following):
             hole = "they are of different collections"
+        elif base.span.exact and following.span.exact and base.end == following.end:
+            hole = ""  # nothing lies between
         elif any(serves(base, run) and _reaches(following, run) for run in timeline.runs):
             hole = ""
         else:
@@ -215,7 +217,8 @@ class _Comparison:
         base = one.base
         if base is None or base.facts is None or one.discarded or base.natural or base.facts.k != k:
             return _cut_anew(one.documents(), self._leaves, k)
-        return leaf_patch(one, self._leaves, k).leaves()
+        leaves = leaf_patch(one, self._leaves, k).leaves()
+        return (leaf for leaf in leaves if not isinstance(leaf, LeafPage))  # of which it is given none
 
     def _same(self, mine: Leaf | Fresh, leaf: Leaf) -> bool:
         if isinstance(mine, Fresh):

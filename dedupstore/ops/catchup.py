@@ -1,8 +1,8 @@
 """A server's last snapshot moved forward to now by its log: slices that are stored, then the server's own.
 
-Nothing is taken on trust: slices must be whole from the snapshot on, and the server must still have the entry
-that the slices, or else the snapshot, end with. Memory: that of `replay`; what is more lies in temporary
-files.
+Nothing is taken on trust: slices must be whole from the snapshot on, and the server's log must reach back to
+where the slices, or else the snapshot, end, and show no other history there. Memory: that of `replay`; what
+is more lies in temporary files.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ from pathlib import Path
 
 from dedupstore.documents.replay import covered_by, replay
 from dedupstore.documents.replayed import ReplayedView
+from dedupstore.documents.runs import Run
 from dedupstore.documents.stored import StoredDump
 from dedupstore.documents.timeline import Base, Timeline, serves
 from dedupstore.errors import NotFoundError
-from dedupstore.ops.tail import IDLE_LOOKS, Log, LogServer
+from dedupstore.ops.followed import LogServer
 from dedupstore.repository.repository import Repository
-from dedupstore.sources.oplog.position import Position, Ts, header_of
+from dedupstore.sources.oplog.position import NO_TERM, Position, Ts, header_of
 
 LOOK = 0.5
 """Seconds that one look at the log takes when nothing is new."""
@@ -31,10 +32,11 @@ def newest_base(timeline: Timeline, only: str) -> Base | None:
 
 
 def caught_up(
-    repo: Repository, timeline: Timeline, base: Base, server: LogServer, spill: Path | None = None
+    repo: Repository, timeline: Timeline, base: Base, server: LogServer | None, spill: Path | None = None
 ) -> ReplayedView:
     """Return a snapshot's collections as they are now at the server, by the log alone; close it.
 
+    ``server``: whose log goes on where what is stored ends; ``None``: as they are at that end.
     Raises `NotFoundError` saying why where the log is not whole, `SourceError` for what can not be replayed,
     and what asking the server raises.
     """
@@ -48,44 +50,66 @@ def caught_up(
     )
 
 
-def _entries(timeline: Timeline, base: Base, server: LogServer) -> Iterator[bytes]:
+def is_stored(timeline: Timeline, base: Base) -> bool:
+    """Say whether the log is stored from a snapshot on, without a hole."""
+    return _run(timeline, base) is not None
+
+
+def _run(timeline: Timeline, base: Base) -> Run | None:
+    return next((run for run in timeline.runs if serves(base, run)), None)
+
+
+def _entries(timeline: Timeline, base: Base, server: LogServer | None) -> Iterator[bytes]:
     """Yield the log from a snapshot until now."""
-    goal = server.newest().ts
-    run = next((run for run in timeline.runs if serves(base, run)), None)
-    span = base.span
+    run, span = _run(timeline, base), base.span
     if run is not None:
         yield from timeline.entries_in(run, span.first.ts, run.end.ts)
-        yield from _from_server(server.follow(run.end, exact=True), goal, known=run.end.ts)
-    elif span.first.ts == span.end.ts:
-        yield from _from_server(server.follow(span.end, exact=True), goal)
-    else:
-        yield from _from_server(server.follow(span.first, exact=False), goal, must_have=span.end)
+    elif server is None:
+        raise NotFoundError(f"the log behind it is not stored: it begins with operation {span.first.ts}")
+    if server is not None:
+        start, place = (span.first, span.end) if run is None else (run.end, run.end)
+        yield from _from_server(server, start, place, known=None if run is None else run.end.ts)
 
 
-def _from_server(
-    log: Log, goal: Ts, *, known: Ts | None = None, must_have: Position | None = None
-) -> Iterator[bytes]:
-    """Yield entries behind ``known`` up to ``goal``; ``must_have`` must be among them, if it is given."""
-    idle = 0
-    last: Ts | None = None
+def _from_server(server: LogServer, start: Position, place: Position, *, known: Ts | None) -> Iterator[bytes]:
+    """Yield the entries of a server's log from ``start`` on, but for those up to ``known``.
+
+    ``place`` is where it was seen to be once: nothing that it shows there may be of another history. There
+    need be no entry of that place.
+    """
+    newest = server.newest()
+    goal = newest.ts
+    if goal == place.ts:
+        _check(newest, place)
+    if goal < place.ts:
+        raise NotFoundError(f"the server's log goes to {goal} only and does not have operation {place.ts}")
+    log = server.follow(start, exact=False)
+    last = start.ts
+    passed = False
     try:
-        while idle < IDLE_LOOKS and (last is None or last < goal):
+        while last < goal:
             entries = log.poll(LOOK)
-            broken = log.broken
-            if broken is not None:
-                how = "has taken back" if broken.rolled_back else "no longer has"
-                raise NotFoundError(f"the server's log {how} operation {broken.wanted.ts}")
-            idle = 0 if entries else idle + 1
+            if log.broken is not None:
+                raise NotFoundError(f"the server's log no longer has operation {log.broken.wanted.ts}")
             for entry in entries:
                 position = header_of(entry)[0]
                 last = position.ts
-                if must_have is not None and last >= must_have.ts:
-                    if position != must_have:
-                        raise NotFoundError(f"the server's log has taken back operation {must_have.ts}")
-                    must_have = None
+                if last >= place.ts and not passed:
+                    passed = True
+                    _check(position, place)
                 if known is None or last > known:
                     yield entry
+            if not entries and not server.has_entries(last, goal):
+                break
     finally:
         log.close()
-    if must_have is not None:
-        raise NotFoundError(f"the server's log does not have operation {must_have.ts}")
+
+
+def _check(first: Position, place: Position) -> None:
+    """Raise `NotFoundError` if the first entry that is not before a place shows another history.
+
+    What takes the place of entries is of a later term. That there is none of the place itself proves nothing:
+    some servers count on without writing any.
+    """
+    if first.term != place.term and NO_TERM not in {first.term, place.term}:
+        raise NotFoundError(f"the server's log has taken back operation {place.ts}")

@@ -11,8 +11,9 @@ Where the log can not be followed on, the slice is stored as far as it came and 
 not join: the server had thrown away what was between (a hole), or it has taken back what was archived (a
 rollback; then the next slice begins at the last entry that both histories have).
 
-A lost connection, to the server or to the store, is waited out, and what was not stored is read again. One
-thread; `Tail.stop` from any. Memory: that of the log's replies and of `Cut`; disk: a slice.
+A lost connection, to the server or to the store, is waited out, and what was not stored is read again.
+`Tail.finish` has it read up to where the log goes by then before it ends, `Tail.stop` ends it with what was
+read. One thread; those two from any. Memory: that of the log's replies and of `Cut`; disk: a slice.
 """
 
 import threading
@@ -28,6 +29,7 @@ from dedupstore.documents.timeline import Base, Timeline, lineage
 from dedupstore.errors import DedupstoreError, Interrupted
 from dedupstore.model import SourceSpec
 from dedupstore.ops.backup.archiver import BackupOptions, BackupResult, back_up
+from dedupstore.ops.followed import Broken, Log, LogServer
 from dedupstore.progress import Reporter
 from dedupstore.repository.repository import Repository
 from dedupstore.sources.oplog.position import ZERO, Position, Ts, header_of
@@ -43,69 +45,8 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds to wait after one failure, the next, and so on."""
 PAUSE = 0.1
 """Seconds to wait after a hole."""
-IDLE_LOOKS = 3
-"""With `TailOptions.once`: so many looks without anything new mean that this was all."""
-
-
-class Broken(Protocol):
-    """Why a log can not be followed from an entry."""
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether another history has taken the entry's place; else the log no longer reaches back to it."""
-        ...
-
-    @property
-    def wanted(self) -> Position:
-        """The entry that is not there."""
-        ...
-
-    @property
-    def oldest(self) -> Position | None:
-        """The first entry that is."""
-        ...
-
-
-class Log(Protocol):
-    """A server's log, followed from some entry on. Close it."""
-
-    @property
-    def broken(self) -> Broken | None:
-        """Set once it can not be followed any further."""
-        ...
-
-    def poll(self, wait: float) -> list[bytes]:
-        """Return the next raw entries; none if none came within ``wait`` seconds, or when it is broken."""
-        ...
-
-    def close(self) -> None:
-        """Stop following."""
-        ...
-
-
-class LogServer(Protocol):
-    """Whose log is followed. Errors: `SourceError` and its kin, with the data attribute ``transient``."""
-
-    @property
-    def options(self) -> dict[str, str]:
-        """What snapshots of it say of themselves: ``uri`` without credentials, ``set``."""
-        ...
-
-    def follow(self, start: Position, *, exact: bool) -> Log:
-        """Begin at an entry; without ``exact`` at the first one that is not before it."""
-        ...
-
-    def oldest(self) -> Position | None:
-        """Return the first entry that the log has."""
-        ...
-
-    def newest(self) -> Position:
-        """Return how far the log goes that can not be taken back."""
-        ...
-
-    def common(self, known: Sequence[Position]) -> Position | None:
-        """Return the last of these entries that the log has; ``known`` in order."""
-        ...
+LAST = 10.0
+"""Seconds that the last reading takes at most, once it was asked to finish."""
 
 
 class Listener(Protocol):
@@ -172,7 +113,10 @@ class Tail:
         self._report = report
         self._clock = clock
         self._lineage = lineage(SourceSpec(KIND, (b"/",), server.options))
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._finishing = False
+        self._woken = threading.Event()
+        """Set by both: nothing is waited for any more."""
         self._result = TailResult()
         self._cut: Cut | None = None
         self._place = Position(ZERO), False
@@ -183,14 +127,26 @@ class Tail:
         """Entries up to here come once more, since the log was opened anew at the end of the cut."""
         self._failures = 0
         self._goal: Ts | None = None
+        """Where to end; nowhere yet if there is none."""
+        self._until: float | None = None
+        """When to end, by the clock, however far it has come."""
         self._over = False
 
     def stop(self) -> None:
-        """Ask it to store what it has and end; from any thread, and from a signal's handler."""
-        self._stopped.set()
+        """Ask it to store what it has read and end; from any thread, and from a signal's handler."""
+        self._stopped = True
+        self._woken.set()
+
+    def finish(self) -> None:
+        """Ask it to read what the server has by now, for `LAST` seconds at most, to store that and end.
+
+        From any thread, and from a signal's handler. Where the server does not answer that is `stop`.
+        """
+        self._finishing = True
+        self._woken.set()
 
     def run(self) -> TailResult:
-        """Follow until `stop`, or with `TailOptions.once` until what there is now is stored.
+        """Follow until `stop` or `finish`, or with `TailOptions.once` until what there is now is stored.
 
         Raises what can not be waited out, after storing what was read.
         """
@@ -200,7 +156,7 @@ class Tail:
             self._result.until = self._timeline().last
             if self._options.once:
                 self._goal = self._server.newest().ts
-            while not (self._stopped.is_set() or self._over):
+            while not (self._stopped or self._over):
                 self._patiently()
         finally:
             try:
@@ -215,25 +171,31 @@ class Tail:
         try:
             self._follow()
         except DedupstoreError as error:
-            if self._stopped.is_set() and isinstance(error, Interrupted):
+            if self._woken.is_set() and isinstance(error, Interrupted):
+                self._over = True
                 return
             passing = error.retryable or error.data.get("transient") is True
-            if not passing or self._options.once or self._stopped.is_set():
+            if passing and self._finishing and not self._stopped:
+                self._over = True  # there is no time to wait for anybody
+                return
+            if not passing or self._options.once or self._stopped:
                 raise
             seconds = PAUSES[min(self._failures, len(PAUSES) - 1)]
             self._failures += 1
             self._listener.waits(error, seconds)
-            self._stopped.wait(seconds)
+            self._woken.wait(seconds)
 
     def _follow(self) -> None:
         """Follow the log and store slices as they are due, until it breaks or it is time to end."""
         if self._cut is None:
             self._begin()
         log = self._open()
-        idle = 0
         due = self._clock.monotonic() + self._options.every
         try:
-            while not self._stopped.is_set():
+            while not self._stopped:
+                if self._finishing and self._until is None:
+                    self._until = self._clock.monotonic() + LAST
+                    self._goal = self._server.newest().ts
                 entries = log.poll(POLL)
                 if log.broken is not None:
                     self._store()
@@ -241,24 +203,25 @@ class Tail:
                     return
                 self._failures = 0
                 self._add(entries)
-                idle = 0 if entries else idle + 1
-                if self._reached(idle):
+                now = self._clock.monotonic()
+                if (self._until is not None and now >= self._until) or self._reached(idle=not entries):
                     self._over = True
                     return
-                now = self._clock.monotonic()
                 if now >= due or self._filling.size >= self._options.max_size:
                     self._store()
                     due = now + self._options.every
         finally:
             log.close()
 
-    def _reached(self, idle: int) -> bool:
-        """Say whether the log was read up to where it went at the beginning."""
+    def _reached(self, *, idle: bool) -> bool:
+        """Say whether the log was read up to the goal; ``idle``: the last look brought nothing."""
         if self._goal is None:
             return False
         end = self._filling.end
+        if end is not None and end.ts >= self._goal:
+            return True
         # Some servers count on without an entry, so the goal itself may never come.
-        return (end is not None and end.ts >= self._goal) or idle >= IDLE_LOOKS
+        return idle and not self._server.has_entries((end or self._place[0]).ts, self._goal)
 
     @property
     def _filling(self) -> Cut:
@@ -322,7 +285,7 @@ class Tail:
             self._listener.broke(f"{note}; the log goes on from there")
             return
         self._fill(last, self._first(timeline.bases), exact=False)
-        self._stopped.wait(PAUSE)  # where a log is thrown away that fast, not to ask without end
+        self._woken.wait(PAUSE)  # where a log is thrown away that fast, not to ask without end
         self._listener.broke(
             f"there is a hole in the log: {broken.wanted.ts} is no longer there"
             + (f", it begins at {broken.oldest.ts}" if broken.oldest is not None else "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from dedupstore.errors import UsageError
-from dedupstore.sources.mongo.catalog import Catalog, Selection, read_catalog
+from dedupstore.sources.mongo.catalog import Catalog, Selection, described, read_catalog
 from dedupstore.sources.mongo.client import Deployment
 from dedupstore.sources.mongo.oplog import (
     Break,
@@ -11,14 +11,15 @@ from dedupstore.sources.mongo.oplog import (
     OplogTail,
     Why,
     common_point,
+    has_entries,
     majority_point,
     oldest_entry,
 )
-from dedupstore.sources.oplog.position import Position
+from dedupstore.sources.oplog.position import Position, Ts
 
 
 class Broken:
-    """See `tail.Broken`."""
+    """See `followed.Broken`."""
 
     def __init__(self, found: Break) -> None:
         self.rolled_back = found.why is Why.ROLLED_BACK
@@ -27,7 +28,7 @@ class Broken:
 
 
 class FollowedLog:
-    """See `tail.Log`."""
+    """See `followed.Log`."""
 
     def __init__(self, tail: OplogTail) -> None:
         self._tail = tail
@@ -47,16 +48,13 @@ class FollowedLog:
 
 
 class MongoLogServer:
-    """A deployment; see `tail.LogServer`. The deployment stays the caller's."""
+    """A deployment; see `followed.LogServer`. The deployment stays the caller's."""
 
     def __init__(self, deployment: Deployment, dialect: Callable[[Catalog], Dialect] | None = None) -> None:
         """``dialect``: see `dedupstore.sources.mongo.oplog.Dialect`. Connects."""
         self._deployment = deployment
         self._dialect = dialect
-        facts = deployment.node().facts
-        self.options = {"uri": deployment.address.shown}
-        if facts.set_name:
-            self.options["set"] = facts.set_name
+        self.options = described(deployment)
 
     def follow(self, start: Position, *, exact: bool) -> FollowedLog:
         """Begin at an entry."""
@@ -79,6 +77,10 @@ class MongoLogServer:
                 "replica set, and of a cluster each of its shards"
             )
         return point
+
+    def has_entries(self, after: Ts, until: Ts) -> bool:
+        """Say whether the log has entries behind one place, up to and with another."""
+        return has_entries(self._deployment.node(), after, until)
 
     def common(self, known: Sequence[Position]) -> Position | None:
         """Return the last of these entries that the log has."""

@@ -12,7 +12,7 @@ belongs to one thread at a time. Memory: a listing costs about 100 bytes an entr
 is bounded by a segment or by the caller's buffer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -129,6 +129,10 @@ class Known:
 
     entries: Sequence[tuple[ChunkId, int, bytes]]
     """Chunk, its bytes, its label (empty where the file's chunks have none)."""
+    expand: Callable[[tuple[ChunkId, int, bytes]], Sequence[tuple[ChunkId, int, bytes]]] | None = None
+    """If there is one the entries are whole pages of a chunk list, each with the bytes under it and its first
+    label, and this returns the chunks of one. Those are not looked up: pages must hang under a tree that the
+    source adopts."""
 
 
 @runtime_checkable

@@ -206,6 +206,29 @@ class ContentBuilder:
         if length:
             self._append(chunk, length)
 
+    def append_page(
+        self, page: TreeId, size: int, label: bytes, rows: Callable[[], Iterable[tuple[ChunkId, int, bytes]]]
+    ) -> None:
+        """Add all that a saved level 0 page holds: ``size`` bytes, its first chunk called ``label``.
+
+        What comes out is what appending its ``rows`` gives. Where a page begins here it is that one again,
+        and they are not asked for. It must have ended before more of the same list came, unless nothing is
+        appended behind it. Raises as `append` and ``rows`` do.
+        """
+        if self._levels[0].count:
+            for row in rows():
+                self.append(*row)
+            return
+        if label != self._label:
+            self._relabel(label)
+        if self._inline:
+            self._inline = False
+            self._levels = [_OpenList()]
+        if len(self._levels) == 1:
+            self._levels.append(_OpenList())
+        self.size += size
+        self._add(1, LIST_REF, ChunkId(page), size, label)
+
     def finish(self) -> tuple[bytes, int]:
         """Save what is still open; return the node's ``content`` and ``depth``. Spent afterwards."""
         if self._inline:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import cycle
 from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedupstore.documents.leafpatch import Fresh, LeafPatch
+from dedupstore.documents.leafpatch import Fresh, Leaf, LeafPage, LeafPatch
 from dedupstore.ids import ChunkId
 from dedupstore.model import Data
 from dedupstore.sources.bson import raw
@@ -89,15 +90,34 @@ def histories(draw: st.DrawFn) -> tuple[list[bytes], list[Edit], int]:
     return old, [edits[key] for key in sorted(edits)], draw(st.sampled_from([0, 1, 2, 3, 5]))
 
 
+def paged(leaves: list[Leaf], sizes: list[int]) -> list[Leaf | LeafPage]:
+    """The same leaves by pages of so many of them in turn."""
+    pages: list[Leaf | LeafPage] = []
+    at = 0
+    for size in cycle(sizes):
+        part = leaves[at : at + size]
+        if not part:
+            return pages
+        page = name_of(b"".join(chunk for chunk, _, _ in part))
+        pages.append(LeafPage(page, sum(one[1] for one in part), part[0][2], lambda part=part: part))  # type: ignore[misc]
+        at += size
+    return pages
+
+
 @settings(max_examples=400)
-@given(histories())
-def test_a_patch_is_what_cutting_everything_gives(made: tuple[list[bytes], list[Edit], int]) -> None:
+@given(histories(), st.lists(st.integers(1, 9), max_size=5))
+def test_a_patch_is_what_cutting_everything_gives(
+    made: tuple[list[bytes], list[Edit], int], sizes: list[int]
+) -> None:
     old, edits, k = made
     before = leaves_of(old, k)
     chunks = {name_of(leaf.data): leaf.data for leaf in before}
     new = list(merged(iter(old), iter(edits)))
+    leaves: list[Leaf] = [
+        (name_of(leaf.data), len(leaf.data), leaf.label if len(before) > 1 else b"") for leaf in before
+    ]
     patch = LeafPatch(
-        [(name_of(leaf.data), len(leaf.data), leaf.label if len(before) > 1 else b"") for leaf in before],
+        paged(leaves, sizes) if sizes and len(before) > 1 else leaves,
         edits,
         fetch=lambda wanted: {chunk: chunks[chunk] for chunk in wanted},
         apply=merged,
@@ -105,14 +125,34 @@ def test_a_patch_is_what_cutting_everything_gives(made: tuple[list[bytes], list[
         leaf_max=LEAF_MAX,
         where="it",
     )
-    found = [
-        leaf if isinstance(leaf, Fresh) else Fresh(leaf[2], chunks[leaf[0]])
-        for leaf in patch.leaves()
-    ]  # fmt: skip
+    found: list[Fresh] = []
+    for leaf in patch.leaves():
+        if isinstance(leaf, Fresh):
+            found.append(leaf)
+        else:
+            listed = leaf.leaves() if isinstance(leaf, LeafPage) else [leaf]
+            found += [Fresh(label, chunks[chunk]) for chunk, _, label in listed]
     if len(before) == 1 and not edits:
         found = [Fresh(before[0].label, leaf.data) for leaf in found]  # one leaf alone has no label
     assert found == leaves_of(new, k)
     assert patch.added == len(new) - len(old)
+
+
+def test_pages_that_no_change_comes_near_are_not_listed() -> None:
+    old = [document(number, 60, 0, b"") for number in range(0, 6000, 2)]
+    before = leaves_of(old, 3)
+    chunks = {name_of(leaf.data): leaf.data for leaf in before}
+    leaves: list[Leaf] = [(name_of(leaf.data), len(leaf.data), leaf.label) for leaf in before]
+    pages = paged(leaves, [5])
+    assert len(pages) > 20
+    for number in range(0, 6000, 334):
+        edit = Edit(sort_key(raw.id_of(document(number, 0, 0, b""))), document(number, 60, 9, b""))
+        patch = LeafPatch(
+            pages, [edit], fetch=lambda wanted: {chunk: chunks[chunk] for chunk in wanted}, apply=merged,
+            cutter=lambda: cutter(3), leaf_max=LEAF_MAX, where="it",
+        )  # fmt: skip
+        given_back = [leaf for leaf in patch.leaves() if isinstance(leaf, LeafPage)]
+        assert len(given_back) >= len(pages) - 6
 
 
 def test_one_change_reads_one_leaf_or_two() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dedupstore.sources.oplog.position import Position, header_of
+from dedupstore.sources.oplog.position import Position, Ts, header_of
 from tests.unit.documents.log_samples import SERVER, positions
 
 
@@ -24,6 +24,8 @@ class ListServer:
     steps: list[Callable[[], object]] = field(default_factory=list)
     opened: list[Position] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=lambda: dict(SERVER))
+    counted: Position | None = None
+    """How far it says that it has come, where that is no entry."""
 
     def follow(self, start: Position, *, exact: bool) -> "ListLog":
         self.opened.append(start)
@@ -33,7 +35,11 @@ class ListServer:
         return header_of(self.entries[0])[0] if self.entries else None
 
     def newest(self) -> Position:
-        return header_of(self.entries[-1])[0]
+        last = header_of(self.entries[-1])[0]
+        return last if self.counted is None else max(last, self.counted)
+
+    def has_entries(self, after: Ts, until: Ts) -> bool:
+        return any(after < place.ts <= until for place in positions(self.entries))
 
     def common(self, known: Sequence[Position]) -> Position | None:
         there = set(positions(self.entries))

@@ -6,9 +6,10 @@ any order. A batch belongs to the reading thread until it is submitted, then to 
 """
 
 import mmap
+from functools import partial
 from typing import TypeAlias
 
-from dedupstore.ids import HOLE, ChunkId
+from dedupstore.ids import HOLE, ChunkId, TreeId
 from dedupstore.sources.base import Known
 from dedupstore.tree.build import ContentBuilder
 
@@ -67,8 +68,12 @@ def append_all(content: ContentBuilder, parts: Parts) -> None:
         if isinstance(part, int):
             append(HOLE, part)
         elif isinstance(part, Known):
-            for chunk, size, label in part.entries:
-                append(chunk, size, label)
+            for entry in part.entries:
+                chunk, size, label = entry
+                if part.expand is None:
+                    append(chunk, size, label)
+                else:
+                    content.append_page(TreeId(chunk), size, label, partial(part.expand, entry))
         elif isinstance(part, tuple):
             batch, first, last = part
             ids, labels = batch.ids, batch.labels

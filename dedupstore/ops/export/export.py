@@ -89,7 +89,8 @@ def chosen(
 ) -> list[tuple[CollectionView, CollectionInfo]]:
     """Return what of a view is wanted, each with its information under the new name.
 
-    Raises `UsageError` if two collections would get one name, or if nothing is left.
+    Raises `UsageError` if two collections would get one name, if nothing is left, or for a renaming that
+    fits nothing.
     """
     taken: dict[tuple[str, str], str] = {}
     found = []
@@ -106,6 +107,10 @@ def chosen(
         found.append((collection, replace(info, db=db, name=name)))
     if not found:
         raise UsageError("no collection fits: `dstore ls` shows what the snapshot has")
+    # With a misspelt one, what was to go beside the originals would be written over them.
+    unused = renaming.unused((one.info.db, one.info.name) for one, _ in found)
+    if unused:
+        raise UsageError(f"the renaming {unused[0]!r} fits no collection that is wanted: correct it")
     return found
 
 
@@ -134,7 +139,9 @@ def export(
             findings.append(Finding(info.namespace, error))
             report.finding(info.namespace, error)
         count.tell(1)
-    findings += outlet.finish()
+    for finding in outlet.finish():
+        findings.append(finding)
+        report.finding(finding.where, finding.error)
     return ExportResult(
         tuple(infos), count.documents, count.total, clock.monotonic() - ticks, tuple(findings)
     )

@@ -49,10 +49,19 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class _Rule:
+    text: str
+    """As it was given."""
+    pattern: re.Pattern[str]
+    pieces: tuple[str, ...]
+    """What stands between the stars on the right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Renaming:
     """Rules in the order they were given; the first that fits decides."""
 
-    rules: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = ()
+    rules: tuple["_Rule", ...] = ()
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Renaming":
@@ -62,17 +71,22 @@ class Renaming:
     def apply(self, db: str, name: str) -> tuple[str, str]:
         """Return database and collection as they are to be called; raises `UsageError` for a bad name."""
         whole = f"{db}.{name}"
-        for pattern, pieces in self.rules:
-            found = pattern.fullmatch(whole)
+        for rule in self.rules:
+            found = rule.pattern.fullmatch(whole)
             if found is not None:
-                filled = [pieces[0]]
-                for group, piece in zip(found.groups(), pieces[1:], strict=True):
+                filled = [rule.pieces[0]]
+                for group, piece in zip(found.groups(), rule.pieces[1:], strict=True):
                     filled += [group, piece]
                 return _split("".join(filled))
         return db, name
 
+    def unused(self, names: Iterable[tuple[str, str]]) -> list[str]:
+        """Return the rules, as they were given, that fit none of these collections."""
+        wholes = [f"{db}.{name}" for db, name in names]
+        return [rule.text for rule in self.rules if not any(map(rule.pattern.fullmatch, wholes))]
 
-def _rule(text: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+
+def _rule(text: str) -> "_Rule":
     left, equals, right = text.partition("=")
     if not equals or not right:
         raise UsageError(f"{text!r} is no renaming: write from=to, as in 'shop.*=shop_copy.*'")
@@ -82,7 +96,7 @@ def _rule(text: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
         raise UsageError(f"{text!r} renames a database to a collection or back: write db.name on both sides")
     if left.count("*") != right.count("*"):
         raise UsageError(f"{text!r} has unequal numbers of * on its sides: each on the left needs its place")
-    return _expression(left), tuple(right.split("*"))
+    return _Rule(text, _expression(left), tuple(right.split("*")))
 
 
 def _split(whole: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ class ServerTarget:
     existing: Existing = Existing.REFUSE
     state: Path | None = None
     """File that keeps how far it has come, so that a second run can go on."""
+    anew: bool = False
+    """Whether it begins from the start whatever is in that file."""
     users: bool = True
     indexes: bool = True
 
@@ -38,6 +40,7 @@ def server_outlet(target: ServerTarget, job: str, clock: Clock, *, look: bool = 
         users=target.users,
         indexes=target.indexes,
         state=target.state,
+        anew=target.anew,
     )
     try:
         return Loader(deployment, options, job=job, clock=clock)

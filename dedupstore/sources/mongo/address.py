@@ -36,14 +36,13 @@ class Address:
         try:
             # An option that is misspelt is refused: it might be the one that asks for TLS.
             parsed = parse_uri(uri, warn=False)
-        except errors.ConfigurationError:
-            if uri.startswith(_SRV):
+        except (errors.PyMongoError, ValueError) as error:
+            # What it says may quote the password.
+            if isinstance(error, errors.ConfigurationError) and uri.startswith(_SRV):
                 raise SourceError(
                     "the name in the mongodb+srv URI can not be looked up: check it and the name server"
                 ) from None
-            raise bad_uri() from None
-        except (errors.PyMongoError, ValueError):
-            raise bad_uri() from None  # what it says may quote the password
+            raise (_bad_option(uri) or bad_uri()) from None
         self._options: dict[str, object] = dict(parsed["options"])
         self.hosts: tuple[str, ...] = tuple(sorted(host_text(*node) for node in parsed["nodelist"]))
         """``host:port`` or a socket's path, sorted."""
@@ -111,6 +110,31 @@ def host_text(host: str, port: int | None) -> str:
 
 def _in_uri(host: str) -> str:
     return quote(host, safe="") if host.startswith("/") else host
+
+
+def _bad_option(uri: str) -> UsageError | None:
+    """Return the error that names the option for which a URI can not be read, if the rest can be.
+
+    Not where an ``@`` follows: then the question mark may be one in a password.
+    """
+    whole, _, query = uri.partition("?")
+    if "@" in query or not _reads(whole):
+        return None
+    for item in query.split("&"):
+        name = item.partition("=")[0]
+        if name.isalpha() and name.isascii() and not _reads(f"{whole}?{item}"):
+            return UsageError(
+                f"the MongoDB URI has an option {name} that is unknown, or not of that value: check it"
+            )
+    return None
+
+
+def _reads(uri: str) -> bool:
+    try:
+        parse_uri(uri, warn=False)
+    except (errors.PyMongoError, ValueError):
+        return False
+    return True
 
 
 def parse_address(uri: str) -> Address:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from dedupstore.errors import AccessError, DedupstoreError, SourceError, UsageError
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.collection import COLLECTION, TIMESERIES, VIEW, CollectionInfo
-from dedupstore.sources.mongo.client import ROUTER, Node
+from dedupstore.sources.mongo.client import ROUTER, Deployment, Node
 from dedupstore.sources.mongo.cursor import Cursor
 from dedupstore.sources.mongo.failures import NAMESPACE_NOT_FOUND, code_of
 from dedupstore.sources.oplog.namespaces import BUCKETS, VIEWS, followed, split
 
 ADMIN = "admin"
+_VERSION = "system.version"
 USERS = ("system.users", "system.roles", "system.version")
 """Collections of `ADMIN` that say who may do what; the last one says how that is written."""
 _KEPT_SYSTEM = frozenset(("system.js",))
@@ -98,6 +99,26 @@ def read_catalog(node: Node, selection: Selection) -> Catalog:
     found.sort(key=lambda listed: (listed.info.db.encode(), listed.info.name.encode()))
     _check_all_there(node, selection, found)
     return Catalog(tuple(found), tuple(refused))
+
+
+def described(deployment: Deployment) -> dict[str, str]:
+    """Return what snapshots of a server and slices of its log say of it: ``uri``, ``set`` and ``id``.
+
+    A set's ``id`` is the UUID of a collection that each makes for itself when it is initiated, since many
+    sets have one name. It is left out where there is none or the user may not see it.
+    """
+    node = deployment.node()
+    found = {"uri": deployment.address.shown}
+    if not node.facts.set_name:
+        return found
+    found["set"] = node.facts.set_name
+    try:
+        uuids = [_uuid(entry) for entry in _entries(node, ADMIN, {"name": _VERSION})]
+    except AccessError:
+        uuids = []
+    if any(uuids):
+        found["id"] = uuids[0].hex()
+    return found
 
 
 def name_of(node: Node, db: str, uuid: bytes) -> str | None:

@@ -238,10 +238,19 @@ class Deployment:
 
     def _as_node(self, client: "MongoClient[dict[str, Any]]", host: str) -> Node:
         try:
-            return Node(client, host, self._family)
+            node = Node(client, host, self._family)
+            self._check_asked_for(node.facts)
         except BaseException:
             client.close()
             raise
+        return node
+
+    def _check_asked_for(self, facts: NodeFacts) -> None:
+        """A direct connection does not ask for a set's name: raise `UsageError` if it is another one."""
+        wanted = self.address.set_name
+        if wanted and facts.kind != ROUTER and facts.set_name != wanted:
+            is_of = f"of the replica set {facts.set_name}" if facts.set_name else f"a {facts.kind}"
+            raise UsageError(f"{facts.host} is {is_of} and not of {wanted}: correct replicaSet in the URI")
 
     def _choose(self) -> str:
         """Return the node that the URI's read preference picks now."""

@@ -51,7 +51,7 @@ def create_indexes(node: Node, info: CollectionInfo, *, expiring: bool) -> list[
     wanted = [
         index
         for index in info.indexes
-        if _name(index) != _ID_INDEX and (raw.field(index, EXPIRES) is not None) == expiring
+        if not _comes_with_collection(index) and (raw.field(index, EXPIRES) is not None) == expiring
     ]
     if not wanted or info.kind == VIEW:
         return []
@@ -101,6 +101,14 @@ def _clean(index: bytes) -> bytes:
     """Leave out the namespace, which old servers put there: it is another one now."""
     return raw.document(
         (name, kind, index[start:end]) for name, kind, start, end in raw.elements(index) if name != b"ns"
+    )
+
+
+def _comes_with_collection(index: bytes) -> bool:
+    """Say whether an index is there by itself: that of ``_id``, and the order of a clustered collection."""
+    clustered = raw.field(index, b"clustered")
+    return _name(index) == _ID_INDEX or (
+        clustered is not None and any(index[clustered.start : clustered.end])
     )
 
 

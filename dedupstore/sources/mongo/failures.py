@@ -93,10 +93,15 @@ def _of_server(
             f"{address} refuses the user and password: check them, and authSource in the URI",
             server_code=code,
         )
-    if code in _REFUSED:
+    if code in _REFUSED and "requires authentication" in said:
         return AccessError(
-            f"{address} does not allow {what}: give the user the role backup (or restore) on admin",
+            f"{address} asks who is there before it allows {what}: put USER:PASSWORD@ into the URI",
             server_code=code,
+        )
+    if code in _REFUSED:
+        role = "restore" if issubclass(family, TargetError) else "backup"
+        return AccessError(
+            f"{address} does not allow {what}: give the user the role {role} on admin", server_code=code
         )
     if code == CAPPED_POSITION_LOST:
         return SourceChanged(

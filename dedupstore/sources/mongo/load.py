@@ -58,6 +58,8 @@ class LoadOptions:
     """Whether users and roles are written; those of the server stay beside them."""
     state: Path | None = None
     """Where to keep how far it has come; a run that finds its own file there goes on with it."""
+    anew: bool = False
+    """Whether it begins from the start whatever an earlier run left there."""
 
 
 class Loader:
@@ -81,7 +83,8 @@ class Loader:
         self._deployment = deployment
         self._options = options or LoadOptions()
         state = None if self._options.dry_run else self._options.state
-        self._state = LoadState(state, f"{job} to {deployment.address.shown}", clock)
+        where = deployment.address.shown
+        self._state = LoadState(state, f"{job} to {where}", clock, anew=self._options.anew)
         self._infos: Sequence[CollectionInfo] = ()
         self._loaded: list[CollectionInfo] = []
         self._users: dict[str, list[bytes]] = {USERS: [], ROLES: []}
@@ -182,9 +185,12 @@ class Loader:
             if info.kind == VIEW or self._state.has_begun(info.namespace):
                 continue
             if _has_something(node, info):
+                resume = (
+                    ", or go on with the load that broke off (--resume)" if self._state.passed_over else ""
+                )
                 raise TargetError(
                     f"{info.namespace} is there already and holds documents: load it under another name "
-                    "(--rename), or say what becomes of it (--existing drop, --existing replace)"
+                    f"(--rename), say what becomes of it (--existing drop, --existing replace){resume}"
                 )
 
     def _write(self, info: CollectionInfo, documents: Iterator[bytes]) -> None:

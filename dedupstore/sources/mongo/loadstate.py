@@ -29,9 +29,12 @@ class _Stored(msgspec.Struct):
 class LoadState:
     """The progress of one load; any thread. Without a path it lives in memory alone."""
 
-    def __init__(self, path: Path | None, job: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, path: Path | None, job: str, clock: Clock = SYSTEM_CLOCK, *, anew: bool = False
+    ) -> None:
         """``job``: what is loaded and where to, in words that are equal when it is the same.
 
+        ``anew``: whatever an earlier run left does not count, and stays until the first `save`.
         Raises `UsageError` if the file is of another job or is none, `TargetError` if it can not be read.
         """
         self._path = path
@@ -41,7 +44,9 @@ class LoadState:
         self._stored = _Stored(_VERSION, job, [], {})
         self.resumed = False
         """Whether an earlier run left something."""
-        if path is not None:
+        self.passed_over = anew and path is not None and path.exists()
+        """Whether an earlier run left something that does not count."""
+        if path is not None and not anew:
             self._read(path)
 
     def is_done(self, namespace: str) -> bool:

@@ -35,7 +35,8 @@ class Why(Enum):
     """Why a log can not be followed from where it was asked for."""
 
     TOO_OLD = "the log no longer reaches back to it"
-    ROLLED_BACK = "the log has another entry in its place: it was rolled back"
+    """Or has no entry there for another reason; nothing shows that it was ever taken back."""
+    ROLLED_BACK = "the log shows another history from there on: it was rolled back"
 
 
 class Break(NamedTuple):
@@ -162,15 +163,17 @@ class OplogTail:
         if exact and first is not None and is_same(first, wanted):
             return True
         oldest = oldest_entry(node)
-        if oldest is None or oldest.ts > wanted.ts:
-            self.broken = Break(Why.TOO_OLD, wanted, oldest)
-            return False
-        if exact:
-            if first is None:
-                check_reached(node, wanted.ts)
-            self.broken = Break(Why.ROLLED_BACK, wanted, oldest)
-            return False
-        return True
+        reaches = oldest is not None and oldest.ts <= wanted.ts
+        if reaches and not exact:
+            return True
+        if reaches and first is None:
+            check_reached(node, wanted.ts)
+            first = first_from(node, wanted.ts)
+            if first is not None and is_same(first, wanted):  # it has come between the two looks
+                raise SourceError(f"{node.facts.host} has only just come to {wanted.ts}", transient=True)
+        parted = reaches and first is not None and is_parted(first, wanted)
+        self.broken = Break(Why.ROLLED_BACK if parted else Why.TOO_OLD, wanted, oldest)
+        return False
 
     def _recover(self, error: DedupstoreError) -> None:
         self.close()
@@ -189,6 +192,15 @@ def is_same(found: Position, wanted: Position) -> bool:
     return found.ts == wanted.ts and (found.term == wanted.term or NO_TERM in {found.term, wanted.term})
 
 
+def is_parted(first: Position, wanted: Position) -> bool:
+    """Say whether a log took back an entry, by the first one that it has from that place on instead.
+
+    What takes the place of entries is written by a later primary, so it is of another term. Without terms
+    it is enough that the entry is not there where others before and behind it are.
+    """
+    return first.term != wanted.term or first.term == NO_TERM
+
+
 def oldest_entry(node: Node) -> Position | None:
     """Return the place of the first entry that the log still has; None if it has none."""
     return _one(node, {"find": LOG, "sort": {"$natural": 1}, "limit": 1})
@@ -197,6 +209,11 @@ def oldest_entry(node: Node) -> Position | None:
 def entry_at(node: Node, ts: Ts) -> Position | None:
     """Return the place of the entry of a timestamp, if the log has one."""
     return _one(node, {"find": LOG, "filter": {"ts": _timestamp(ts)}, "limit": 1})
+
+
+def first_from(node: Node, ts: Ts) -> Position | None:
+    """Return the place of the first entry that is not before a timestamp, if there is one."""
+    return _one(node, {"find": LOG, "filter": {"ts": {"$gte": _timestamp(ts)}}, "limit": 1})
 
 
 def has_entries(node: Node, after: Ts, until: Ts) -> bool:

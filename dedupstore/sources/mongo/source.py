@@ -31,7 +31,7 @@ from dedupstore.sources.bson.collection import (
 )
 from dedupstore.sources.bson.detect import OPLOG
 from dedupstore.sources.bson.stream import DocumentStream
-from dedupstore.sources.mongo.catalog import Catalog, Selection, read_catalog
+from dedupstore.sources.mongo.catalog import Catalog, Selection, described, read_catalog
 from dedupstore.sources.mongo.client import Deployment
 from dedupstore.sources.mongo.consistency import Consistency, Outcome, Window
 from dedupstore.sources.mongo.failures import is_transient
@@ -90,14 +90,11 @@ class MongoSource:
         self._window: Window | None = None
         self._reading: _Reading | None = None
         self.absent: Sequence[tuple[bytes, SourceError]] = ()
-        facts = deployment.node().facts
-        described = {"uri": deployment.address.shown}
-        if facts.set_name:
-            described["set"] = facts.set_name
+        said = described(deployment)
         if self._options.selection.names:
-            described["only"] = "\0".join(sorted(self._options.selection.names))
-        self.spec = SourceSpec(KIND, (b"/",), described)
-        words = repr((_KEY_VERSION, sorted(described.items()), self._options.selection.users))
+            said["only"] = "\0".join(sorted(self._options.selection.names))
+        self.spec = SourceSpec(KIND, (b"/",), said)
+        words = repr((_KEY_VERSION, sorted(said.items()), self._options.selection.users))
         self.key = hashlib.blake2b(words.encode(), digest_size=16).digest()
 
     @property

@@ -3,6 +3,8 @@
 import pytest
 
 from dedupstore.errors import AccessError, SourceError, TargetError, UsageError
+from dedupstore.ops.taillog import MongoLogServer
+from dedupstore.sources.mongo.catalog import described
 from dedupstore.sources.mongo.client import REPLICA_SET, STANDALONE, connect
 from dedupstore.sources.mongo.failures import is_transient
 from dedupstore.sources.mongo.oplog import majority_point
@@ -39,6 +41,21 @@ def test_another_set_is_not(secantus_server: servers.Server) -> None:
     )
     with pytest.raises(SourceError, match="no server answers"):
         connect(uri)
+
+
+def test_a_direct_connection_to_another_set_is_refused(secantus_server: servers.Server) -> None:
+    with pytest.raises(UsageError, match="of the replica set secantus and not of other: correct"):
+        connect(secantus_server.uri + "&replicaSet=other")
+
+
+def test_what_a_server_is_told_apart_by(mongo: servers.Server) -> None:
+    deployment = connect(mongo.uri)
+    found = described(deployment)
+    assert MongoLogServer(deployment).options == found
+    deployment.close()
+    assert found["set"]
+    assert found["uri"] == deployment.address.shown
+    assert len(found.get("id", "")) == (32 if mongo.kind == "real" else 0)
 
 
 def test_a_standalone_has_no_point(ferretdb_server: servers.Server) -> None:

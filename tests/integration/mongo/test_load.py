@@ -1,6 +1,7 @@
 """A server loaded: everything as it was, nothing touched that is not to be, gone on with after a break."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_the_catalog_of_one_server_on_another(
         made.create_collection("spoken", collation=pymongo.collation.Collation("sv", strength=2))
         made.create_collection("ring", capped=True, size=8192, max=100)
         made["ring"].insert_many([{"_id": n} for n in (3, 1, 2)])
+        made.create_collection("packed", clusteredIndex={"key": {"_id": 1}, "unique": True, "name": "order"})
         made.create_collection("seen", viewOn="strict", pipeline=[{"$match": {"a": {"$gt": 0}}}])
     source = connect(fresh_secantus.uri)
     listed = read_catalog(source.node(), Selection((database,))).collections
@@ -170,6 +172,25 @@ def test_a_load_goes_on_where_it_broke_off(mongo: servers.Server, database: str,
     for name in ("a", "b", "c"):
         assert live.on_server(mongo.uri, database, name) == DOCUMENTS
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_load_that_is_not_gone_on_with_leaves_what_is_known_of_it(
+    mongo: servers.Server, database: str, tmp_path: Path
+) -> None:
+    one = info(database, "a")
+    options = LoadOptions(state=tmp_path / "state")
+    first = Loader(connect(mongo.uri, family=TargetError), options, job="a job")
+    first.begin([one])
+    first.collection(one, iter(DOCUMENTS[:2500]))
+    first.close()
+    with pytest.raises(TargetError, match=r"go on with the load that broke off \(--resume\)"):
+        load(mongo.uri, [(one, DOCUMENTS)], replace(options, anew=True))
+    again = Loader(connect(mongo.uri, family=TargetError), options, job="a job")
+    again.begin([one])
+    again.close()
+    anew = replace(options, anew=True, existing=Existing.DROP)
+    assert load(mongo.uri, [(one, DOCUMENTS)], anew) == []
+    assert live.on_server(mongo.uri, database, "a") == DOCUMENTS
 
 
 def test_a_lost_connection_is_made_good(fresh_secantus: servers.Server) -> None:

@@ -106,13 +106,14 @@ def test_another_history_is_a_rollback(mongo: servers.Server, database: str) -> 
         tail = OplogTail(deployment, point_of(deployment), exact=False)
         client[database]["c"].insert_many([{"_id": number} for number in range(5)])
         known = [header_of(entry)[0] for entry in drained(tail)]
-        client[database]["c"].insert_one({"_id": 5})
         tail.close()
+        while point_of(deployment).ts.seconds == known[-1].ts.seconds:  # the log must go on behind it
+            client[database]["c"].insert_one({})
+        client[database]["c"].insert_one({})
 
-        # As if the last three of them, and one more, had been of a history that is gone.
-        gone = [Position(Ts(ts.seconds, ts.increment), 99) for ts, _ in known[-3:]]
-        lost = [*known[:-3], *(p._replace(ts=Ts(p.ts.seconds - 1, 4_000_000 + p.ts.increment)) for p in gone)]
-        late = OplogTail(deployment, lost[-1])
+        # As if one more of them had been of a history that is gone.
+        lost = Position(Ts(known[-1].ts.seconds, 4_000_000), 99)
+        late = OplogTail(deployment, lost)
         assert late.poll(0.1) == []
         assert late.broken is not None
         assert late.broken.why is Why.ROLLED_BACK
@@ -120,6 +121,19 @@ def test_another_history_is_a_rollback(mongo: servers.Server, database: str) -> 
         assert common_point(deployment, known) == known[-1]
         assert common_point(deployment, known[:-3]) == known[-4]
         assert common_point(deployment, []) is None
+
+
+def test_a_place_behind_the_log_is_no_rollback(secantus_server: servers.Server) -> None:
+    """Nothing shows that what was there was taken back."""
+    with opened(secantus_server.uri) as deployment:
+        place = point_of(deployment)
+        while entry_at(deployment.node(), place.ts) is not None:  # it counts on without writing an entry
+            place = point_of(deployment)
+        tail = OplogTail(deployment, place)
+        assert tail.poll(0.1) == []
+        assert tail.broken is not None
+        assert tail.broken.why is Why.TOO_OLD
+        tail.close()
 
 
 def test_the_point_where_histories_part(mongo: servers.Server, database: str) -> None:

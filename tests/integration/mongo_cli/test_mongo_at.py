@@ -9,14 +9,15 @@ import pytest
 
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.archive import Archive
-from dedupstore.sources.bson.collection import VIEW, parse_metadata
+from dedupstore.sources.bson.collection import VIEW, CollectionInfo, parse_metadata
 from dedupstore.sources.bson.extjson import from_json, shown_value, to_json
 from dedupstore.testing.oplogfuzzy import Reader, exact
 from dedupstore.testing.oplogmodel import VIEWS, Collection
 from dedupstore.testing.oplogs import History
 from tests.integration.mongo_cli.conftest import Place
+from tests.support.generated import SERVER, put_base, put_collections, put_slices, settled
 from tests.support.generated import place as place_of
-from tests.support.generated import put_base, put_slices, settled
+from tests.unit.export.views import Listed
 
 HISTORY = History(7, 1500)
 LAST = 500
@@ -68,6 +69,31 @@ def test_one_document_at_any_operation(chain: Place) -> None:
                 if shown_value(identity).startswith("-"):
                     words[1:3] = [f"--id={shown_value(identity)}"]
                 assert chain.program.run("mongo", "get", *words, "--raw").out == document
+
+
+def test_a_snapshot_of_a_part_does_not_hide_the_rest(place: Place) -> None:
+    """What is of everything is taken as of a time, though a later snapshot of one database serves as well."""
+    with place.open() as repo:
+        put_slices(repo, HISTORY, 0, LAST)
+        put_base(repo, place.folder, HISTORY, exact(HISTORY, 100))
+        db = next(iter(collections(200)))[0]
+        part = [
+            Listed(CollectionInfo(*name, one.kind, one.uuid), list(one.documents.values()))
+            for name, one in collections(200).items()
+            if name[0] == db
+        ]
+        ends = place_of(HISTORY, 200), place_of(HISTORY, 200)
+        put_collections(repo, place.folder, part, ends=ends, options=SERVER | {"only": db})
+    target = place.folder / "dump"
+    place.program.run("restore", "--at", operation(LAST), "--target", target)
+    check_dump(dump_in(target), LAST)
+
+
+def test_what_is_named_is_an_operation_that_there_was(chain: Place) -> None:
+    last = place_of(HISTORY, LAST).ts
+    target = chain.folder / "dump"
+    summary = chain.program.summary("restore", "--at", f"@{last.seconds - 1}", "--target", target)
+    assert str(summary["operation"]) in {operation(index) for index in range(LAST)}
 
 
 def test_a_document_is_shown_as_extended_json(chain: Place) -> None:
@@ -141,7 +167,7 @@ def test_a_time_of_day_means_all_of_its_second(chain: Place) -> None:
 
 def test_the_snapshot_itself_is_made_exact_by_the_log(chain: Place) -> None:
     target = chain.folder / "itself"
-    chain.program.run("restore", "latest", "--target", target, "--rename", "a.b=c.d")
+    chain.program.run("restore", "latest", "--target", target, "--rename", "*.*=*.*")
     check_dump(dump_in(target), 90)
 
 

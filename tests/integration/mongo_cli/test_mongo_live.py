@@ -106,6 +106,46 @@ def test_the_first_snapshot_reads_and_the_next_ones_need_the_log_only(
     assert summary["findings"] == 0
 
 
+def test_every_operation_between_two_snapshots_can_be_had(live: Place, mongo: Server, database: str) -> None:
+    back_up(live, database)
+    with mongo.client() as client:
+        orders = client[database].orders
+        for number in range(3):
+            orders.update_one({"_id": 7}, {"$set": {"step": number}})
+        orders.delete_one({"_id": 7})
+    ran = live.program.run("snapshot", "--mongo", "-", "--db", database, *WORDS)
+    assert "forward by" in ran.err
+    assert "stored the log until" in ran.text
+    back_up(live, database)
+    versions = live.program.rows("mongo", "log", f"{database}.orders", "--id", "7")
+    assert [version["op"] for version in versions] == ["snapshot", "update", "update", "update", "delete"]
+    for number, version in enumerate(versions[1:-1]):
+        get = ["mongo", "get", f"{database}.orders", "--id", "7", "--at", str(version["operation"])]
+        assert f'"step":{number}' in live.program.text(*get)
+    (row,) = live.program.rows("mongo", "ranges")
+    assert row["start"] != row["end"]
+    proof = live.program.summary("verify", "--replay")
+    assert (proof["findings"], proof["replay"][0]["not_replayable"]) == (0, [])
+    assert len(proof["replay"][0]["proven"]) == 2
+
+
+def test_the_log_need_not_be_stored(live: Place, mongo: Server, database: str) -> None:
+    back_up(live, database)
+    with mongo.client() as client:
+        client[database].orders.update_one({"_id": 7}, {"$set": {"step": 1}})
+    assert "forward by" in back_up(live, database, "--no-log")
+    check(live, mongo, database)
+    assert {row["kind"] for row in live.program.rows("snapshots")} == {"mongo"}
+    assert "is not whole" in live.program.text("verify", "--replay")
+    words = ["snapshot", ".", "--no-log"], ["snapshot", "--mongo", "-", "--no-log", "--verify-source"]
+    for wrong in words:
+        assert "--no-log" in live.program.error(*wrong, status=2)
+    with mongo.client() as client:
+        client[database].orders.update_one({"_id": 7}, {"$set": {"step": 2}})
+    back_up(live, database, "--dry-run")
+    assert {row["kind"] for row in live.program.rows("snapshots")} == {"mongo"}
+
+
 def test_other_collections_are_another_lineage(live: Place, mongo: Server, database: str) -> None:
     back_up(live, database)
     said = back_up(live, database, "--collection", "users")

@@ -1,6 +1,9 @@
 """What command lines mean, and what is said of those that make no sense."""
 
+import os
 import signal
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,13 @@ from cli.mongouri import has_password, mongo_uri
 from cli.quantities import parse_duration
 from dedupstore.errors import UsageError
 from dedupstore.sources.bson import raw
-from dedupstore.sources.bson.collection import CollectionInfo, metadata_json, prelude_json
+from dedupstore.sources.bson.collection import VIEW, CollectionInfo, metadata_json, prelude_json
 from tests.integration.mongo_cli.conftest import Place
 from tests.support.generated import put_collections
 from tests.unit.export.views import Listed
 
 LOCAL = "mongodb://127.0.0.1:1/"
+VIEW_ON_HITS = raw.document([(b"viewOn", raw.STRING, raw.string("hits"))])
 
 
 def numbered(count: int) -> list[bytes]:
@@ -29,6 +33,7 @@ def stored(place: Place) -> Place:
             Listed(CollectionInfo("shop", "orders"), numbered(5)),
             Listed(CollectionInfo("shop", "users"), numbered(2)),
             Listed(CollectionInfo("web", "hits"), numbered(3)),
+            Listed(CollectionInfo("web", "seen", VIEW, options=VIEW_ON_HITS)),
         ]
         put_collections(repo, place.folder, collections)
     return place
@@ -55,6 +60,8 @@ USER_9 = ["--include", "shop.users", "--id", "9"]
         (["restore", "--target", "x", *USER_9], 1, "no document with the _id 9"),
         (["restore", "--target", "x", "--rename", "shop=web", "--include", "nix"], 2, "no collection fits"),
         (["restore", "--target", "x", "--rename", "shop.users=shop.orders"], 2, "would both be called"),
+        (["restore", "--target", "x", "--rename", "shop.user=shop.copy"], 2, "fits no collection that is"),
+        (["restore", "--target", "x", "--include", "shop", "--rename", "web=w"], 2, "'web=w' fits no"),
         (["mongo", "dump", "--archive", ""], 2, "--archive needs a name"),
         (["mongo", "dump", "--archive", "/"], 2, "is a folder"),
         (["mongo", "get", "shop", "--id", "1"], 2, "names no collection"),
@@ -65,6 +72,7 @@ USER_9 = ["--include", "shop.users", "--id", "9"]
         ([*ORDER_1, "--at", "now", "--before-op"], 2, "of one operation"),
         ([*ORDER_1, "--at", "1700000000:1"], 1, "no server's log is stored"),
         (["mongo", "get", "shop.orders", "--id", "9"], 1, "has no document with the _id 9"),
+        (["mongo", "get", "web.seen", "--id", "1"], 1, "is a view and holds no"),
         (["mongo", "tail"], 2, "set DSTORE_MONGO_URI"),
         (["mongo", "tail", "--every", "often"], 2, "is no duration"),
         (["mongo", "tail", "--every", "0s"], 2, "slices that small"),
@@ -141,6 +149,28 @@ def test_an_archive_that_is_there_is_replaced_when_the_new_one_is_whole(stored: 
     assert out.read_bytes().startswith(b"\x6d\xe2\x99\x81")
     said = stored.program.error("mongo", "dump", "--archive", stored.folder / "no" / "where", status=1)
     assert "can not be written: No such file or directory" in said
+
+
+def test_an_archive_goes_through_links_and_into_what_is_no_file(stored: Place) -> None:
+    out, link, pipe = (stored.folder / name for name in ("out.archive", "link", "pipe"))
+    out.write_bytes(b"before")
+    link.symlink_to(out)
+    stored.program.run("mongo", "dump", "--archive", link)
+    assert link.is_symlink()
+    whole = out.read_bytes()
+    assert whole.startswith(b"\x6d\xe2\x99\x81")
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    stored.program.run("mongo", "dump", "--archive", pipe)
+    reader.join(60)
+    assert pipe.is_fifo()
+    assert [len(one) for one in found] == [len(whole)]
+    said = stored.program.error("mongo", "dump", "--archive", "/dev/full", status=1)
+    assert "No space left on device" in said
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    assert not list(stored.folder.glob("*.dstore-partial"))
 
 
 def test_a_dump_folder_can_be_looked_into_as_well(place: Place, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from dedupstore.documents.moments import Moment
 from dedupstore.documents.runs import entries_of_run, runs_of
 from dedupstore.documents.slices import Slice, SliceFacts, slice_extra, slice_name
-from dedupstore.documents.timeline import Timeline, timelines
+from dedupstore.documents.timeline import Timeline, lineage, timelines
 from dedupstore.errors import IntegrityError, NotFoundError, UsageError
-from dedupstore.model import Node
+from dedupstore.model import Node, SourceSpec
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.repository import Repository
 from dedupstore.sources.oplog.position import Position, Ts
@@ -217,6 +217,20 @@ def test_before_the_first_base_the_earliest_instant_is_named(repo: Repository) -
     assert caught.value.data["earliest"] == at(28).ts
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_in_the_second_of_the_first_base_the_earliest_instant_is_named_too(
+    repo: Repository, exclusive: bool
+) -> None:
+    """Whether what the base holds had happened by that millisecond nobody knows."""
+    store(repo, cut(log(4, 40), None))
+    line = Timeline(repo, [*repo.snapshots(), base(repo, 9, at(4), at(4))])
+    early = datetime.fromtimestamp(1000, UTC) + timedelta(milliseconds=3)
+    moment = Moment.before(at(4).ts) if exclusive else Moment.at_time(early)
+    with pytest.raises(NotFoundError, match=f"the earliest instant is {at(4).ts}") as caught:
+        line.choose(moment)
+    assert caught.value.data["earliest"] == at(4).ts
+
+
 def test_in_a_hole_both_ends_are_named(repo: Repository) -> None:
     store(repo, cut(log(0, 20), None))
     store(repo, cut(log(30, 60), at(20)))
@@ -275,6 +289,19 @@ def test_entries_across_a_hole_are_refused(repo: Repository) -> None:
     assert positions(timeline.entries(at(3).ts, at(9).ts)) == [at(n) for n in range(4, 10)]
     with pytest.raises(NotFoundError, match="hole"):
         timeline.entries(at(15).ts, at(40).ts)
+
+
+def test_sets_of_one_name_are_told_apart_by_what_each_made_for_itself() -> None:
+    sets = [
+        {"set": "rs0", "id": "aa"},
+        {"set": "rs0", "id": "bb"},
+        {"set": "rs0"},
+        {"set": "rs1", "id": "aa"},
+    ]
+    specs = [SourceSpec("mongo", (b"/",), {"uri": "mongodb://one:27017"} | one) for one in sets]
+    assert len({lineage(spec) for spec in specs}) == len(sets)
+    moved = SourceSpec("mongo", (b"/",), sets[0] | {"uri": "mongodb://two:27017"})
+    assert lineage(moved) == lineage(specs[0])
 
 
 def test_servers_are_told_apart(repo: Repository) -> None:

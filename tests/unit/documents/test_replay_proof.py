@@ -166,6 +166,19 @@ def test_a_log_that_can_not_be_replayed_is_a_finding(repo: Repository) -> None:
     assert "77" in finding.error.message
 
 
+def test_between_snapshots_of_one_moment_there_is_nothing_to_replay(repo: Repository) -> None:
+    first = put_shop(repo, BEFORE, span(0))
+    put_shop(repo, BEFORE, span(0), last=first)
+    result = verify_replay(repo, Timeline(repo, repo.snapshots()))
+    assert (len(result.proven), result.holes, result.findings) == (1, [], [])
+
+
+def test_other_documents_at_one_moment_are_found(repo: Repository) -> None:
+    first = put_shop(repo, BEFORE, span(0))
+    put_shop(repo, AFTER, span(0), last=first)
+    assert verify_replay(repo, Timeline(repo, repo.snapshots())).findings
+
+
 def test_a_hole_is_said_and_proves_nothing(repo: Repository) -> None:
     first = put_shop(repo, BEFORE, span(0))
     put_shop(repo, AFTER, span(4), last=first)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dedupstore.clock import SYSTEM_CLOCK
-from dedupstore.errors import ObjectNotFound, TargetError, UsageError
+from dedupstore.errors import DedupstoreError, ObjectNotFound, TargetError, UsageError
+from dedupstore.findings import Finding
 from dedupstore.ops.export.archive import ArchiveOutlet
 from dedupstore.ops.export.export import ExportResult, Outlet, export
 from dedupstore.ops.export.folder import FolderOutlet
@@ -53,6 +54,22 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {
         os.fspath(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
+
+
+def test_what_fails_at_the_end_is_reported(tmp_path: Path) -> None:
+    class Ends(FolderOutlet):
+        def finish(self) -> list[Finding]:
+            return [Finding("shop.users", TargetError("an index can not be built"))]
+
+    heard: list[str] = []
+
+    class Hears(NullReporter):
+        def finding(self, where: str, error: DedupstoreError) -> None:
+            heard.append(f"{where}: {error}")
+
+    result = export(view(), Ends(tmp_path / "dump", PRELUDE), Selection(), Renaming(), Hears(), SYSTEM_CLOCK)
+    assert heard == ["shop.users: an index can not be built"]
+    assert len(result.findings) == 1
 
 
 def test_folder(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_one_node_of_any_form(uri: str) -> None:
         "mongodb://user:sec%ret@h/",
         "mongodb://user:secret@h/?replicaSet=a&directConnection=perhaps&w=sec ret",
         "mongodb://user:secret@h/?tsl=true",
+        "mongodb://user:27017?secret=x@h/",
+        "mongodb://user:secret@h/?sec ret=true",
         "mongodb://user:secret@h/sec ret.x",
     ],
 )
@@ -65,6 +67,12 @@ def test_a_bad_uri_is_not_quoted(uri: str) -> None:
         Address(uri).of_node("h")
     assert "sec" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("query", ["tsl=true", "tls=true&directConnection=perhaps", "w=1&bogus=a:b"])
+def test_an_option_that_can_not_be_is_named(query: str) -> None:
+    with pytest.raises(UsageError, match=r"an option (tsl|directConnection|bogus) that is unknown"):
+        Address(f"mongodb://user:secret@h/?{query}")
 
 
 def test_options_are_found_whatever_their_case() -> None:

@@ -33,6 +33,14 @@ def test_kinds(error: errors.PyMongoError, family: type[Exception], transient: b
         assert code_of(found) == error.code
 
 
+def test_what_is_refused_names_what_is_missing() -> None:
+    refused = errors.OperationFailure("x", 13, {"errmsg": "not authorized on a to execute command"})
+    anonymous = errors.OperationFailure("x", 13, {"errmsg": "Command find requires authentication"})
+    assert "the role backup on admin" in failure(refused, "reading a.b", "h:1").message
+    assert "the role restore on admin" in failure(refused, "writing a.b", "h:1", TargetError).message
+    assert "put USER:PASSWORD@ into the URI" in failure(anonymous, "reading a.b", "h:1").message
+
+
 def test_a_target_is_said_to_be_one() -> None:
     assert type(failure(errors.AutoReconnect("x"), "writing a.b", "h:1", TargetError)) is TargetError
 

@@ -43,6 +43,21 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
         LoadState(tmp_path / "state", "j")
 
 
+def test_a_record_that_does_not_count_stays_until_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    before = LoadState(path, "job", anew=True)
+    assert not before.passed_over
+    before.finished("a.b")
+    before.save()
+    anew = LoadState(path, "job", anew=True)
+    assert anew.passed_over
+    assert not anew.resumed
+    assert not anew.is_done("a.b")
+    assert LoadState(path, "job").is_done("a.b")
+    anew.save()
+    assert not LoadState(path, "job").is_done("a.b")
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     state = LoadState(tmp_path / "state", "job")
     state.save()

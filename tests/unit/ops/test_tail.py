@@ -149,6 +149,54 @@ def test_once_stores_what_is_there_and_ends(repo: Repository) -> None:
     assert archived(repo) == [[at(n) for n in range(9, 13)]]
 
 
+def test_asked_to_finish_it_reads_what_there_is_by_then(repo: Repository) -> None:
+    server = ListServer(log(0, 9))
+    tail = Tail(repo, server, TailOptions(OPTIONS), Heard(), NullReporter(), SYSTEM_CLOCK)
+
+    def finish() -> None:
+        tail.finish()
+        server.entries += log(10, 19)
+
+    server.steps = [finish]
+    assert tail.run().until == at(19)
+    assert archived(repo) == [[at(n) for n in range(9, 20)]]
+
+
+def test_asked_to_finish_it_does_not_wait_for_what_never_comes(repo: Repository) -> None:
+    server = ListServer(log(0, 9), counted=at(15))
+    tail = Tail(repo, server, TailOptions(OPTIONS), Heard(), NullReporter(), SYSTEM_CLOCK)
+    server.steps = [lambda: None, tail.finish, lambda: None]
+    assert tail.run().slices == 0
+
+
+def test_asked_to_finish_it_has_so_many_seconds(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More comes all the time, faster than it is read."""
+    monkeypatch.setattr(tails, "LAST", 0.0)
+    server = ListServer(log(0, 9))
+    tail = Tail(repo, server, TailOptions(OPTIONS), Heard(), NullReporter(), SYSTEM_CLOCK)
+
+    def finish() -> None:
+        tail.finish()
+        server.counted = at(99)
+
+    server.steps = [finish, lambda: grow(server, 10, 12), lambda: pytest.fail("it goes on")]
+    assert tail.run().until == at(9)
+
+
+def test_asked_to_finish_while_the_server_is_away_it_stores_what_was_read(repo: Repository) -> None:
+    server = ListServer(log(0, 9))
+    heard = Heard()
+    tail = Tail(repo, server, TailOptions(OPTIONS), heard, NullReporter(), SYSTEM_CLOCK)
+
+    def fail() -> None:
+        tail.finish()
+        raise SourceError("the connection was lost", transient=True)
+
+    server.steps = [lambda: server.entries.extend(log(10, 12)), fail]
+    assert tail.run().until == at(12)
+    assert not heard.errors
+
+
 def test_a_log_that_was_thrown_away_leaves_a_hole_that_is_said(repo: Repository) -> None:
     server = ListServer(log(0, 9))
     follow(repo, server)
