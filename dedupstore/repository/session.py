@@ -204,15 +204,14 @@ class WriteSession:
         return Stored(chunk, new=True)
 
     def save_page(self, page: bytes) -> TreeId:
-        """Store one encoded tree page or content list page."""
+        """Store one encoded tree page or content list page, some time before the commit."""
         chunk = self.keychain.chunk_id(ChunkKind.TREE, page)
-        if self.claim([chunk])[0]:
-            with self._tree_lock:
-                self._tree_group.append(page)
-                self._tree_members.append(Member(chunk, len(page)))
-                self._tree_bytes += len(page)
-                if self._tree_bytes >= TREE_GROUP:
-                    self._flush_tree()
+        with self._tree_lock:
+            self._tree_group.append(page)
+            self._tree_members.append(Member(chunk, len(page)))
+            self._tree_bytes += len(page)
+            if self._tree_bytes >= TREE_GROUP:
+                self._flush_tree()
         return TreeId(chunk)
 
     def reuse(self, tree: TreeId) -> None:
@@ -281,11 +280,14 @@ class WriteSession:
         self._uploader.drain()
 
     def _flush_tree(self) -> None:
-        if not self._tree_group:
+        pages, members = self._tree_group, self._tree_members
+        self._tree_group, self._tree_members, self._tree_bytes = [], [], 0
+        # All at once: looking one page up costs as much as writing it.
+        mine = self.claim([member.id for member in members])
+        plain = b"".join([page for page, new in zip(pages, mine, strict=True) if new])
+        members = [member for member, new in zip(members, mine, strict=True) if new]
+        if not members:
             return
-        plain = b"".join(self._tree_group)
-        members, self._tree_group, self._tree_members = self._tree_members, [], []
-        self._tree_bytes = 0
         codec, packed = self._tree_compressor.compress(plain)
         self._pack(ChunkKind.TREE, codec, packed, len(plain), members)
 

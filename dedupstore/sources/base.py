@@ -233,6 +233,19 @@ class Folder(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsRuns(Protocol):
+    """A `Folder` that can read many small files in one go."""
+
+    def read_run(self, items: Sequence[Item], into: memoryview) -> list[Node | None]:
+        """Read whole regular files one behind the other, each with the bytes that its item says.
+
+        Returns the node of each; ``None`` for one that is not as its item says, or that can not be
+        read: ask `Folder.read` for that one. Its bytes in ``into`` mean nothing then.
+        """
+        ...
+
+
 class Source(Protocol):
     """A tree to be backed up."""
 

@@ -47,6 +47,8 @@ class Frame:
     builder: FolderBuilder | None = None
     changed: dict[bytes, tuple[TreeId, Summary]] = field(default_factory=dict)
     """*Same* only: folders below that are not as they were."""
+    read: dict[bytes, tuple[Node, Parts] | None] = field(default_factory=dict)
+    """*Open* only: small files that are read already, by name; ``None``: to be read by themselves."""
     later: "list[tuple[Item, Node | None, Place]]" = field(default_factory=list)
     """*Open* only: files to be read last, with what they were before and where they belong."""
 
@@ -139,15 +141,22 @@ class Assembly:
     def drain(self) -> None:
         """Build what can be built."""
         queue = self._queue
-        while queue and not self.held and is_done(self.head):
-            frame, node, parts = queue.popleft()
+        while queue:
+            frame, node, parts = queue[0]
             if isinstance(node, Place):
+                if not node.filled or not is_done(node.parts):
+                    return
+                queue.popleft()
                 if node.node is not None:
                     self._builder(frame).add(self._with_content(node.node, node.parts))
-            elif node is None:
+                continue
+            if parts and not is_done(parts):
+                return
+            queue.popleft()
+            if node is None:
                 self._leave(frame)
             else:
-                self._builder(frame).add(self._with_content(node, parts))
+                self._builder(frame).add(self._with_content(node, parts) if parts else node)
 
     def _builder(self, frame: Frame) -> FolderBuilder:
         if frame.builder is None:

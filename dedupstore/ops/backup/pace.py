@@ -21,7 +21,8 @@ class Pace:
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic
         self._began = 0.0
-        self._left = WINDOW
+        self._wanted = WINDOW
+        self._seen = 0
         self._spent = 0.0
         self.slow = False
         """Whether to ask ahead."""
@@ -30,11 +31,11 @@ class Pace:
         """A read begins."""
         self._began = self._now()
 
-    def end(self) -> None:
-        """The read is over."""
+    def end(self, files: int = 1) -> None:
+        """The read, of so many files, is over."""
         self._spent += self._now() - self._began
-        self._left -= 1
-        if self._left == 0:
-            self.slow = self._spent > WINDOW * SLOW if not self.slow else False
-            self._left = TRUST if self.slow else WINDOW
-            self._spent = 0.0
+        self._seen += files
+        if self._seen >= self._wanted:
+            self.slow = self._spent > self._seen * SLOW if not self.slow else False
+            self._wanted = TRUST if self.slow else WINDOW
+            self._spent, self._seen = 0.0, 0

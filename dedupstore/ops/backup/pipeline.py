@@ -18,8 +18,9 @@ file's size, since its content list is built as its chunks become known.
 
 import mmap
 import queue
+import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from dedupstore.chunker.base import Chunker
@@ -31,7 +32,7 @@ from dedupstore.model import Data, Member, Node
 from dedupstore.ops.backup.pace import Pace
 from dedupstore.ops.backup.parts import Batch, Parts, fold, is_done
 from dedupstore.repository.buffers import BufferPool
-from dedupstore.sources.base import Cutter, Folder, Item, Known, Patch, Stream
+from dedupstore.sources.base import Cutter, Folder, Item, Known, Patch, ReadsRuns, Stream
 from dedupstore.tree.build import ContentBuilder
 
 BUFFER = 4 * 1024 * 1024
@@ -42,6 +43,11 @@ KNOWN_MAX = 16_384
 """Known entries of a patch that may wait for new chunks before them; then those are waited for."""
 WHOLE_MAX = 1024 * 1024
 """Files up to this size are read in one call into what room a buffer has left."""
+RUN_BYTES = 512 * 1024
+RUN_FILES = 256
+"""Small files that are read in one call: so many bytes, and so many files, at most."""
+HASH_AHEAD = 2
+"""Buffers that wait for a worker from which on the reading thread hashes small files itself."""
 
 
 class ChunkSink(Protocol):
@@ -96,6 +102,39 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
 
+    def runs(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """Choose small files from a folder's items, and divide them into what `run` takes."""
+        run: list[Item] = []
+        total = 0
+        for item in items:
+            size = item.size
+            if not 0 <= size <= self._small_file or not stat.S_ISREG(item.mode):
+                continue
+            if run and (total + size > RUN_BYTES or len(run) == RUN_FILES):
+                yield run
+                run, total = [], 0
+            run.append(item)
+            total += size
+        if run:
+            yield run
+
+    def run(self, folder: ReadsRuns, items: Sequence[Item]) -> list[tuple[Node, Parts] | None]:
+        """Read small files of a folder in one go; ``None`` for each that `whole` must be asked for."""
+        total = sum([item.size for item in items])
+        batch = self._room(total + 1)
+        start = batch.used
+        self._pace.begin()
+        nodes = folder.read_run(items, batch.view[start : start + total])
+        self._pace.end(len(items))
+        batch.used = start + total
+        hashing = self._queue.qsize() > HASH_AHEAD
+        done: list[tuple[Node, Parts] | None] = []
+        for item, node in zip(items, nodes, strict=True):
+            end = start + item.size
+            done.append(None if node is None else (node, self._pieces(batch, start, end, hashing=hashing)))
+            start = end
+        return done
+
     def whole(self, folder: Folder, item: Item) -> tuple[Node, Parts] | None:
         """Read a small file in one go; ``None`` if it has outgrown that and must be streamed."""
         batch = self._room(item.size + 1)
@@ -105,17 +144,21 @@ class Pipeline:
         self._pace.end()
         if size < 0:
             return None
-        if not size:
-            return node, []
-        first = len(batch.pieces)
-        if size <= self._small_file:
-            # Hashed at once: a worker would take and give the interpreter lock for each of them.
-            batch.hashed[len(batch.pieces)] = chunk_id(self._id_key, batch.view[start : start + size])
-            batch.pieces.append((start, start + size))
-        else:
-            self._cut(batch, start, start + size, final=True)
         batch.used = start + size
-        return node, [(batch, first, len(batch.pieces))]
+        return node, self._pieces(batch, start, start + size, hashing=True)
+
+    def _pieces(self, batch: Batch, start: int, end: int, *, hashing: bool) -> Parts:
+        """Note where the chunks of a whole file lie in a batch; ``hashing``: compute small ones' ids here."""
+        if start == end:
+            return []
+        first = len(batch.pieces)
+        if end - start <= self._small_file:
+            if hashing:
+                batch.hashed[first] = chunk_id(self._id_key, batch.view[start:end])
+            batch.pieces.append((start, end))
+        else:
+            self._cut(batch, start, end, final=True)
+        return [(batch, first, len(batch.pieces))]
 
     def stream(self, stream: Stream, content: ContentBuilder) -> Parts:
         """Read a file of any size, piece by piece, holes told apart from data.

@@ -12,6 +12,7 @@ most twice `KNOWN_MAX` known chunks of patched files among them.
 import os
 import stat
 from collections.abc import Iterator
+from typing import cast
 
 from dedupstore.chunker.base import Params, make_chunker
 from dedupstore.clock import Clock
@@ -28,7 +29,7 @@ from dedupstore.ops.backup.pipeline import KNOWN_MAX, WHOLE_MAX, Pipeline
 from dedupstore.ops.backup.sink import Sink
 from dedupstore.progress import Reporter
 from dedupstore.repository.repository import Repository
-from dedupstore.sources.base import LAST, Folder, Item, Patch, Source, StartAgain
+from dedupstore.sources.base import LAST, Folder, Item, Patch, ReadsRuns, Source, StartAgain
 from dedupstore.sources.segments import blank
 
 AHEAD = 64
@@ -78,6 +79,7 @@ class Walk:
         self.files_failed = 0
         self.uids: set[int] = set()
         self.gids: set[int] = set()
+        self._reads_runs: dict[type[Folder], bool] = {}
         self._items = 0
         self._bytes = 0
         self._behind = 0
@@ -158,6 +160,8 @@ class Walk:
             self._reuse(previous.known[0])  # of its entries, those that are unchanged
         for segment in frame.listing:
             items = folder.items(segment)
+            if previous is NOTHING and len(items) > 1:
+                self._read_runs(frame, items)
             for number, item in enumerate(items):
                 if self._pace.slow and previous is NOTHING and number % AHEAD == 0:
                     folder.expect(items[number + 1 : number + 1 + 2 * AHEAD])
@@ -171,6 +175,22 @@ class Walk:
                         self._drain(wait=True)
         for item, before, place in frame.later:
             place.fill(*(self._read(frame, item, before) or (None, [])))
+
+    def _read_runs(self, frame: Frame, items: list[Item]) -> None:
+        """Read the small files of a new folder, or of a segment of it, before its entries are queued.
+
+        Memory: a node for each, 4096 at most.
+        """
+        folder = frame.folder
+        reads = self._reads_runs.get(type(folder))
+        if reads is None:
+            reads = self._reads_runs[type(folder)] = isinstance(folder, ReadsRuns)
+        if reads:
+            for run in self._pipeline.runs(items):
+                if self._pace.slow:
+                    folder.expect(run)
+                read = self._pipeline.run(cast(ReadsRuns, folder), run)
+                frame.read.update(zip([item.name for item in run], read, strict=True))
 
     def _folder_entry(self, frame: Frame, item: Item, previous: Previous) -> Frame | None:
         node = self._node(frame, item)
@@ -187,8 +207,12 @@ class Walk:
 
     def _entry(self, frame: Frame, item: Item, previous: Previous) -> None:
         """Queue one entry that is not a folder, reading it if it is new."""
-        old, before = previous.find(item)
         self._settle(frame, item)
+        if frame.read and (read := frame.read.pop(item.name, None)) is not None:
+            self._assembly.push_node(frame, *read)
+            self._count(read[0], None)
+            return
+        old, before = previous.find(item)
         if old is not None:
             self._assembly.push_node(frame, old, [])
             self._items += 1

@@ -1,5 +1,5 @@
 /* The calls of listing.py in C, for Linux: one stretch without the interpreter's lock for a whole folder,
- * or for a whole small file. listing.py is the definition; the two give identical bytes.
+ * or for all its small files. listing.py is the definition; the two give identical bytes.
  *
  * Layout of segments and records: ../segments.py. Memory of a listing: names once, 8 bytes an entry for
  * sorting, and the segments. Nothing here keeps state; all may run in any thread.
@@ -19,66 +19,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "elsewhere listing.py does the work");
+#include "_records.h"
 
 enum { LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
 enum { READ_FLAGS = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC };
 
 typedef struct {
-    uint32_t mode, nlink, uid, gid, mtime_ns, ctime_ns;
-    uint64_t ino;
-    int64_t size, mtime, ctime;
-    uint64_t rdev, dev;
-} Record;
-_Static_assert(sizeof(Record) == 72, "a record has no padding");
-
-typedef struct {
     uint32_t count, folders;
 } Header;
-
-static Record record_of(const struct stat *status, uint64_t folder_dev)
-{
-    int device = S_ISCHR(status->st_mode) || S_ISBLK(status->st_mode);
-    return (Record){
-        .mode = status->st_mode,
-        .nlink = (uint32_t)status->st_nlink,
-        .uid = status->st_uid,
-        .gid = status->st_gid,
-        .mtime_ns = (uint32_t)status->st_mtim.tv_nsec,
-        .ctime_ns = (uint32_t)status->st_ctim.tv_nsec,
-        .ino = status->st_ino,
-        .size = status->st_size,
-        .mtime = status->st_mtim.tv_sec,
-        .ctime = status->st_ctim.tv_sec,
-        .rdev = device ? status->st_rdev : 0,
-        .dev = status->st_dev == folder_dev ? 0 : status->st_dev,
-    };
-}
-
-static int open_quietly(int dirfd, const char *name, int flags)
-{
-    int fd = openat(dirfd, name, flags | O_NOATIME);
-    return fd < 0 && errno == EPERM ? openat(dirfd, name, flags) : fd;
-}
-
-typedef struct {
-    char *bytes;
-    size_t used, room;
-} Buffer;
-
-/* Returns where `size` more bytes may be written, or NULL without memory. */
-static char *reserve(Buffer *buffer, size_t size)
-{
-    if (buffer->room - buffer->used < size) {
-        size_t room = buffer->room + buffer->room / 2 + size + 1024;
-        char *bytes = realloc(buffer->bytes, room);
-        if (!bytes)
-            return NULL;
-        buffer->bytes = bytes;
-        buffer->room = room;
-    }
-    return buffer->bytes + buffer->used;
-}
 
 typedef struct {
     int fd;
@@ -343,44 +291,94 @@ static PyObject *xattrs_tuple(const Buffer *xattrs)
     return tuple;
 }
 
-static PyObject *read_file(PyObject *module, PyObject *args)
+/* Open, read and look at one file; returns errno. `reading` is all zero before. */
+static int read_named(int dirfd, const char *name, char *out, size_t room, uint64_t dev, Reading *reading)
 {
-    int dirfd, error = 0;
+    int fd = open_quietly(dirfd, name, READ_FLAGS);
+    if (fd < 0)
+        return errno;
+    int error = read_open(fd, out, room, dev, reading);
+    close(fd);
+    return error;
+}
+
+static PyObject *reading_tuple(const Reading *reading)
+{
+    PyObject *xattrs = reading->xattrs.used ? xattrs_tuple(&reading->xattrs) : PyTuple_New(0);
+    return xattrs ? Py_BuildValue("(ny#N)", reading->size, (const char *)&reading->record,
+                                  (Py_ssize_t)sizeof reading->record, xattrs)
+                  : NULL;
+}
+
+typedef struct {
     const char *name;
+    Py_ssize_t room;
+    int error;
+    Reading reading;
+} Wanted;
+
+/* What is wanted, from a tuple of (name, room); -1 and an exception if that is no such thing. */
+static int parse_wanted(PyObject *pairs, Wanted *wanted, Py_ssize_t count, Py_ssize_t available)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "yn", &wanted[i].name, &wanted[i].room))
+            return -1;
+        if (wanted[i].room < 0 || wanted[i].room > available) {
+            PyErr_SetString(PyExc_ValueError, "the files do not fit in the buffer");
+            return -1;
+        }
+        available -= wanted[i].room;
+    }
+    return 0;
+}
+
+static PyObject *readings_list(const Wanted *wanted, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        PyObject *one = wanted[i].error ? PyLong_FromLong(wanted[i].error) : reading_tuple(&wanted[i].reading);
+        if (!one || PyList_SetItem(list, i, one))
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *read_files(PyObject *module, PyObject *args)
+{
+    int dirfd;
+    PyObject *pairs, *result = NULL;
     Py_buffer buffer;
     unsigned long long dev;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iyw*K:read_file", &dirfd, &name, &buffer, &dev))
+    if (!PyArg_ParseTuple(args, "iO!w*K:read_files", &dirfd, &PyTuple_Type, &pairs, &buffer, &dev))
         return NULL;
-    Reading reading = {0};
-    Py_BEGIN_ALLOW_THREADS
-    int fd = open_quietly(dirfd, name, READ_FLAGS);
-    if (fd < 0) {
-        error = errno;
-    } else {
-        error = read_open(fd, buffer.buf, (size_t)buffer.len, dev, &reading);
-        close(fd);
+    Py_ssize_t count = PyTuple_Size(pairs);
+    Wanted *wanted = calloc((size_t)count + 1, sizeof *wanted);
+    if (!wanted) {
+        PyErr_NoMemory();
+    } else if (!parse_wanted(pairs, wanted, count, buffer.len)) {
+        Py_BEGIN_ALLOW_THREADS
+        char *out = buffer.buf;
+        for (Py_ssize_t i = 0; i < count; i++) {
+            Wanted *one = &wanted[i];
+            one->error = read_named(dirfd, one->name, out, (size_t)one->room, dev, &one->reading);
+            out += one->room;
+        }
+        Py_END_ALLOW_THREADS
+        result = readings_list(wanted, count);
     }
-    Py_END_ALLOW_THREADS
+    for (Py_ssize_t i = 0; wanted && i < count; i++)
+        free(wanted[i].reading.xattrs.bytes);
+    free(wanted);
     PyBuffer_Release(&buffer);
-
-    PyObject *result = NULL;
-    if (!error) {
-        PyObject *xattrs = reading.xattrs.used ? xattrs_tuple(&reading.xattrs) : PyTuple_New(0);
-        if (xattrs)
-            result = Py_BuildValue("(ny#N)", reading.size, (const char *)&reading.record,
-                                   (Py_ssize_t)sizeof reading.record, xattrs);
-    }
-    free(reading.xattrs.bytes);
-    errno = error;
-    return error ? PyErr_SetFromErrno(PyExc_OSError) : result;
+    return result;
 }
 
 static PyMethodDef methods[] = {
     {"list_folder", list_folder, METH_VARARGS,
      PyDoc_STR("list_folder(fd, segment_entries, /)\n--\n\nSegments of an open folder; see listing.py.")},
-    {"read_file", read_file, METH_VARARGS,
-     PyDoc_STR("read_file(dirfd, name, buffer, dev, /)\n--\n\nRead a small file; see listing.py.")},
+    {"read_files", read_files, METH_VARARGS,
+     PyDoc_STR("read_files(dirfd, wanted, buffer, dev, /)\n--\n\nRead small files; see listing.py.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -138,6 +138,29 @@ class FileFolder:
         except OSError as error:
             raise source_error(error, self._path_of(item)) from error
 
+    def read_run(self, items: Sequence[Item], into: memoryview) -> list[Node | None]:
+        """Read several files in one stretch; see `dedupstore.sources.base.ReadsRuns.read_run`."""
+        handle, home = self._handle, self._rules.home
+        wanted = tuple([(item.name, item.size) for item in items])
+        try:
+            fd = handle.acquire()
+            try:
+                found = self._rules.lister.read_files(fd, wanted, into, handle.dev)
+            finally:
+                handle.release()
+        except OSError:
+            return [None] * len(items)  # whoever asks for one of them learns why
+        nodes: list[Node | None] = []
+        for item, reading in zip(items, found, strict=True):
+            if isinstance(reading, int) or reading[1] != item.record or reading[0] != item.size:
+                nodes.append(None)  # not as it was listed, or not to be had
+                continue
+            try:
+                nodes.append(file_node(item, item.size, reading[2], home))
+            except OSError:
+                nodes.append(None)
+        return nodes
+
     def expect(self, items: Sequence[Item]) -> None:
         """Have the kernel start reading the first MiB of each regular file, without waiting for it."""
         with suppress(OSError):

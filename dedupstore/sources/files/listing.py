@@ -1,4 +1,4 @@
-"""The two calls that touch every entry: list a folder, read a small file. This is their definition.
+"""The two calls that touch every entry: list a folder, read small files. This is their definition.
 
 ``_folder.c`` does the same in one stretch without the interpreter's lock; a property test holds it to
 byte-identical answers. `make_lister` picks what there is. Neither keeps any state; both raise a bare
@@ -30,13 +30,26 @@ _LIST_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
+Reading: TypeAlias = tuple[int, bytes, Xattrs]
+"""Bytes read, or -1 if there are more than fit; stat record; extended attributes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lister:
     """One implementation of the two calls."""
 
     name: str
     list_folder: Callable[[int, int], Sequence[bytes]]
-    read_file: Callable[[int, bytes, memoryview | bytearray, int], tuple[int, bytes, Xattrs]]
+    read_files: Callable[
+        [int, tuple[tuple[bytes, int], ...], memoryview | bytearray, int], Sequence[Reading | int]
+    ]
+
+    def read_file(self, dirfd: int, name: bytes, buffer: memoryview | bytearray, dev: int) -> Reading:
+        """Read one file, with all of ``buffer`` as its room. Raises ``OSError``."""
+        (found,) = self.read_files(dirfd, ((name, len(buffer)),), buffer, dev)
+        if isinstance(found, int):
+            raise OSError(found, os.strerror(found))
+        return found
 
 
 def list_folder(fd: int, segment_entries: int) -> list[bytes]:
@@ -70,19 +83,35 @@ def list_folder(fd: int, segment_entries: int) -> list[bytes]:
     return segments
 
 
-def read_file(dirfd: int, name: bytes, buffer: memoryview | bytearray, dev: int) -> tuple[int, bytes, Xattrs]:
-    """Read a whole regular file into ``buffer``.
+def read_files(
+    dirfd: int, wanted: tuple[tuple[bytes, int], ...], buffer: memoryview | bytearray, dev: int
+) -> list[Reading | int]:
+    """Read whole regular files of one folder into ``buffer``, each into room of its own behind the last.
 
-    Returns the bytes read, or -1 if there are more than fit (``buffer`` is then full); the stat
-    record (for a folder on device ``dev``) and the extended attributes, both taken after the last byte.
-    If the name is no regular file nothing is read, and the record says so. Raises ``OSError``.
+    ``wanted``: names, and bytes of room. Returns for each the bytes read, or -1 if there are more than
+    fit (its room is then full); the stat record (for a folder on device ``dev``) and the extended
+    attributes, both taken after the last byte. A name that is no regular file is not read, and its record
+    says so; one that can not be read gives an errno. Raises ``ValueError`` if ``buffer`` is too small.
     """
+    left = memoryview(buffer).cast("B")
+    if any(room < 0 for _, room in wanted) or sum([room for _, room in wanted]) > len(left):
+        raise ValueError("the files do not fit in the buffer")
+    found: list[Reading | int] = []
+    for name, room in wanted:
+        try:
+            found.append(_read_one(dirfd, name, left[:room], dev))
+        except OSError as error:
+            found.append(error.errno or errno.EIO)
+        left = left[room:]
+    return found
+
+
+def _read_one(dirfd: int, name: bytes, view: memoryview, dev: int) -> Reading:
     fd = open_file(dirfd, name)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return 0, pack_record(status, dev), ()
-        view = memoryview(buffer).cast("B")
         size = 0
         while size < len(view) and (n := os.readv(fd, (view[size:],))):
             size += n
@@ -134,7 +163,7 @@ def make_lister(*, native: bool | None = None) -> Lister:
     Raises `UsageError` if the native ones are wanted and were not built.
     """
     if _native is not None and native is not False:
-        return Lister("native", _native.list_folder, _native.read_file)
+        return Lister("native", _native.list_folder, _native.read_files)
     if native:
         raise UsageError("the native folder reader was not built: install a C compiler and build again")
-    return Lister("python", list_folder, read_file)
+    return Lister("python", list_folder, read_files)

@@ -4,7 +4,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dedupstore.objectstore.base import ObjectKind
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.ops.backup.archiver import BackupResult
 from dedupstore.repository.repository import Repository
+from dedupstore.sources.files.listing import Reading, make_lister
 from dedupstore.sources.files.options import FilesOptions
 from dedupstore.sources.files.scan import FilesSource
 from dedupstore.testing.stores import FaultyStore
@@ -50,6 +51,32 @@ def check(repo: Repository, result: BackupResult, source: Path) -> None:
         name = os.fsencode(path)[len(os.fsencode(source)) :]
         there[name] = None if path.is_dir() else path.read_bytes()
     assert repos.files_in(repo, result.snapshot, os.fsencode(source)) == there
+
+
+def test_small_files_that_change_after_the_listing(repo: Repository, source: Path) -> None:
+    lister = make_lister()
+    for number in range(600):
+        (source / f"file-{number:03}").write_bytes(b"%d" % number * 50)
+    settle()
+    calls: list[int] = []
+
+    def read_files(
+        dirfd: int, wanted: tuple[tuple[bytes, int], ...], into: memoryview | bytearray, dev: int
+    ) -> Sequence[Reading | int]:
+        calls.append(len(wanted))
+        if len(calls) == 1:  # some of those that are read now, and some that come later
+            for number in range(0, 600, 7):
+                (source / f"file-{number:03}").write_bytes(b"changed %d" % number * (number % 5))
+            (source / "file-001").unlink()
+        return lister.read_files(dirfd, wanted, into, dev)
+
+    result = repos.run(
+        repo, FilesSource((os.fsencode(source),), lister=replace(lister, read_files=read_files))
+    )
+    assert max(calls) > 100
+    assert [finding.where for finding in result.findings] == [str(source / "file-001")]
+    check(repo, result, source)
+    assert result.snapshot.statistics.files_new == 599
 
 
 @pytest.mark.parametrize("size", [1 << 20, (1 << 30) + 1, (4 << 30) + 5, 10 << 30])

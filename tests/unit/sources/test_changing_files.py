@@ -2,14 +2,15 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dedupstore.errors import SourceChanged, SourceVanished
-from dedupstore.sources.files.listing import Lister, Xattrs
+from dedupstore.sources.files.folder import FileFolder
+from dedupstore.sources.files.listing import Lister, Reading
 from dedupstore.sources.files.scan import FilesSource
 from tests.unit.sources.source_walks import descend, into, read_stream, the_item
 
@@ -23,16 +24,16 @@ class Meddling:
     """The lister under test, with something done to the file after each of the first reads."""
 
     def __init__(self, lister: Lister, *deeds: Callable[[], object]) -> None:
-        self._read_file = lister.read_file
+        self._read_files = lister.read_files
         self._deeds = list(deeds)
         self.reads = 0
-        self.lister = replace(lister, read_file=self._read)
+        self.lister = replace(lister, read_files=self._read)
 
     def _read(
-        self, dirfd: int, name: bytes, into: memoryview | bytearray, dev: int
-    ) -> tuple[int, bytes, Xattrs]:
+        self, dirfd: int, wanted: tuple[tuple[bytes, int], ...], into: memoryview | bytearray, dev: int
+    ) -> Sequence[Reading | int]:
         self.reads += 1
-        answer = self._read_file(dirfd, name, into, dev)
+        answer = self._read_files(dirfd, wanted, into, dev)
         if self._deeds:
             self._deeds.pop(0)()
         return answer
@@ -87,6 +88,47 @@ def test_a_file_that_keeps_changing_is_named(tmp_path: Path, lister: Lister, des
     assert (bytes(view[:size]), node.size) == (b"second one", 10)
     assert meddling.reads == 2
     assert folder.unstable == {b"file"}
+    source.close()
+
+
+def test_a_run_reads_what_is_as_it_was_listed(tmp_path: Path, lister: Lister, descriptors: None) -> None:
+    for name in ("a", "b", "changed", "d", "empty", "gone", "grown", "h", "less"):
+        (tmp_path / name).write_bytes(b"" if name == "empty" else name.encode() * 3)
+    source = FilesSource([os.fsencode(tmp_path)], lister=lister)
+    folder = descend(source, tmp_path)
+    assert isinstance(folder, FileFolder)
+    items = [item for segment in folder.listing() for item in folder.items(segment)]
+    (tmp_path / "changed").write_bytes(b"changed again"[: 3 * len("changed")])
+    os.utime(tmp_path / "changed", ns=(0, 77))
+    (tmp_path / "gone").unlink()
+    (tmp_path / "grown").write_bytes(b"grown" * 100)
+    (tmp_path / "less").write_bytes(b"l")
+    view = into()
+    nodes = folder.read_run(items, view)
+    start = 0
+    for item, node in zip(items, nodes, strict=True):
+        if item.name in (b"changed", b"gone", b"grown", b"less"):
+            assert node is None
+        else:
+            assert node is not None
+            assert (node.name, node.size, node.mtime) == (item.name, item.size, item.mtime)
+            assert bytes(view[start : start + item.size]) == item.name * (item.size // len(item.name))
+        start += item.size
+    assert folder.unstable == set()
+    source.close()
+
+
+def test_a_run_in_a_folder_that_is_gone_reads_nothing(tmp_path: Path, lister: Lister) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "file").write_bytes(b"x")
+    source = FilesSource([os.fsencode(tmp_path)], lister=lister)
+    folder = descend(source, inner)
+    assert isinstance(folder, FileFolder)
+    items = [item for segment in folder.listing() for item in folder.items(segment)]
+    (inner / "file").unlink()
+    inner.rmdir()
+    assert folder.read_run(items, into()) == [None]
     source.close()
 
 

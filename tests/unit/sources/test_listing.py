@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import socket
@@ -123,6 +124,33 @@ def test_a_file_that_does_not_fit_says_so_and_fills_the_buffer(lister: Lister, t
     with opened(tmp_path) as fd:
         assert lister.read_file(fd, b"file", into, 0)[0] == -1
     assert into == b"abcde"
+
+
+def test_several_files_are_read_each_into_its_room(lister: Lister, tmp_path: Path, descriptors: None) -> None:
+    (tmp_path / "a").write_bytes(b"aaa")
+    (tmp_path / "long").write_bytes(b"0123456789")
+    (tmp_path / "none").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    os.symlink("a", tmp_path / "link")
+    into = bytearray(20)
+    wanted = ((b"a", 3), (b"long", 4), (b"gone", 2), (b"none", 0), (b"folder", 1), (b"link", 1), (b"a", 5))
+    with opened(tmp_path) as fd:
+        found = lister.read_files(fd, wanted, into, os.stat(tmp_path).st_dev)
+        assert lister.read_files(fd, (), into, 0) == []
+    sizes = [one if isinstance(one, int) else (one[0], unpack_record(b"", one[1], 0).size) for one in found]
+    folder = os.stat(tmp_path / "folder").st_size
+    assert sizes == [(3, 3), (-1, 10), errno.ENOENT, (0, 0), (0, folder), errno.ELOOP, (3, 3)]
+    assert into[:7] == b"aaa0123"
+    assert into[11:14] == b"aaa"
+
+
+@pytest.mark.parametrize("wanted", [((b"a", 11),), ((b"a", 6), (b"a", 5)), ((b"a", -1),)])
+def test_files_that_have_no_room_are_refused(
+    lister: Lister, tmp_path: Path, wanted: tuple[tuple[bytes, int], ...]
+) -> None:
+    (tmp_path / "a").write_bytes(b"a" * 11)
+    with opened(tmp_path) as fd, pytest.raises(ValueError, match="do not fit"):
+        lister.read_files(fd, wanted, bytearray(10), 0)
 
 
 def test_nothing_but_regular_files_is_read(lister: Lister, tmp_path: Path, descriptors: None) -> None:
