@@ -14,8 +14,8 @@ from dedupstore.query.projections import Transform, parse_projection
 from dedupstore.query.scans import Bounds, Scan, bounds_of, close_iterator, looked_up, wanted_ids
 from dedupstore.query.sorting import NATURAL, Order, arranged, backwards, direction, parse_order
 from dedupstore.query.stages import Limit, Match, Skip, Stage, Stats
-from dedupstore.query.values import MISSING, Value, document_value, fields
 from dedupstore.query.targets import Target
+from dedupstore.query.values import MISSING, Value, document_value, fields
 from dedupstore.query.work import Work
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.order import sort_key

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from dedupstore.query.failures import Failure, QueryError
-from dedupstore.query.values import KIND, MISSING, Value, array_value, value_in
+from dedupstore.query.values import KIND, MISSING, Value, array_value
 from dedupstore.sources.bson import raw
 
 Path: TypeAlias = tuple[bytes, ...]
@@ -50,20 +50,20 @@ def reached(doc: bytes, path: Path, *, expand: bool) -> Iterator[Value]:
 
 
 def _in_document(doc: bytes, start: int, path: Path, at: int, expand: bool) -> Iterator[Value]:
-    found = raw.field(doc, path[at], start)
+    found = raw.seek(doc, path[at], start)
     if found is None:
         yield MISSING
         return
-    kind = found.type
+    kind, value, end = found
     if at + 1 == len(path):
         if expand and kind == raw.ARRAY:
-            for element in raw.elements(doc, found.start):
+            for element in raw.elements(doc, value):
                 yield KIND[element.type] + doc[element.start : element.end]
-        yield KIND[kind] + doc[found.start : found.end]
+        yield KIND[kind] + doc[value:end]
     elif kind == raw.OBJECT:
-        yield from _in_document(doc, found.start, path, at + 1, expand)
+        yield from _in_document(doc, value, path, at + 1, expand)
     elif kind == raw.ARRAY:
-        yield from _in_array(doc, found.start, path, at + 1, expand)
+        yield from _in_array(doc, value, path, at + 1, expand)
     else:
         yield MISSING
 
@@ -87,18 +87,19 @@ def _in_array(doc: bytes, start: int, path: Path, at: int, expand: bool) -> Iter
 
 def along(doc: bytes, path: Path, start: int = 0, at: int = 0) -> Value:
     """Return what an expression's path leads to; over arrays, an array of what is in the items."""
-    found = raw.field(doc, path[at], start)
+    found = raw.seek(doc, path[at], start)
     if found is None:
         return MISSING
+    kind, value, end = found
     if at + 1 == len(path):
-        return value_in(doc, found)
-    if found.type == raw.OBJECT:
-        return along(doc, path, found.start, at + 1)
-    if found.type != raw.ARRAY:
+        return KIND[kind] + doc[value:end]
+    if kind == raw.OBJECT:
+        return along(doc, path, value, at + 1)
+    if kind != raw.ARRAY:
         return MISSING
     inside = [
         along(doc, path, element.start, at + 1)
-        for element in raw.elements(doc, found.start)
+        for element in raw.elements(doc, value)
         if element.type == raw.OBJECT
     ]
-    return array_value([value for value in inside if value])
+    return array_value(one for one in inside if one)

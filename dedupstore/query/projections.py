@@ -92,7 +92,7 @@ class _Reading:
     root: Node = field(default_factory=Node)
     keeps: bool | None = None
     """Whether fields are named that stay (True) or that go; None as long as neither."""
-    id: Rule | None = None
+    id: "Rule | None" = None
     taken: set[bytes] = field(default_factory=set)
 
 

@@ -48,29 +48,29 @@ class Order:
 
 def _gather(doc: bytes, start: int, path: Path, at: int, keys: list[bytes]) -> bool:
     """Add the keys of all that a path leads to; tells whether it led through an array."""
-    found = raw.field(doc, path[at], start)
+    found = raw.seek(doc, path[at], start)
     if found is None:
         keys.append(_NULL_KEY)
         return False
     return _gather_value(doc, found, path, at + 1, keys)
 
 
-def _gather_value(doc: bytes, found: raw.Element, path: Path, at: int, keys: list[bytes]) -> bool:
-    last = at == len(path)
-    if found.type == raw.ARRAY:
-        _gather_array(doc, found, path, at, keys)
+def _gather_value(doc: bytes, found: tuple[int, int, int], path: Path, at: int, keys: list[bytes]) -> bool:
+    kind, value, end = found
+    if kind == raw.ARRAY:
+        _gather_array(doc, value, path, at, keys)
         return True
-    if last:
-        keys.append(sort_key(KIND[found.type] + doc[found.start : found.end]))
+    if at == len(path):
+        keys.append(sort_key(KIND[kind] + doc[value:end]))
         return False
-    if found.type == raw.OBJECT:
-        return _gather(doc, found.start, path, at, keys)
+    if kind == raw.OBJECT:
+        return _gather(doc, value, path, at, keys)
     keys.append(_NULL_KEY)
     return False
 
 
-def _gather_array(doc: bytes, array: raw.Element, path: Path, at: int, keys: list[bytes]) -> None:
-    elements = list(raw.elements(doc, array.start))
+def _gather_array(doc: bytes, array: int, path: Path, at: int, keys: list[bytes]) -> None:
+    elements = list(raw.elements(doc, array))
     last = at == len(path)
     if not elements:
         keys.append(_NOTHING_KEY if last else _NULL_KEY)
@@ -80,7 +80,7 @@ def _gather_array(doc: bytes, array: raw.Element, path: Path, at: int, keys: lis
         return
     place = position(path[at])
     if place is not None and place < len(elements):
-        _gather_value(doc, elements[place], path, at + 1, keys)
+        _gather_value(doc, elements[place][1:], path, at + 1, keys)
         return
     for one in elements:
         if one.type == raw.OBJECT:

@@ -31,7 +31,7 @@ class Target:
 
 
 def resolve(view: View, db: str, name: str, *, buckets: bool = False) -> Target:
-    """Return what a name means; ``buckets``: a time series may be read as its buckets. Raises `QueryError`."""
+    """Return what a name means; ``buckets``: a time series is read as its buckets. Raises `QueryError`."""
     stages: tuple[Stage, ...] = ()
     collated = False
     for _ in range(MOST_VIEWS):

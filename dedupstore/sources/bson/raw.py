@@ -192,6 +192,25 @@ def field(doc: Data, name: bytes, start: int = 0) -> Element | None:
     return None
 
 
+def seek(doc: bytes, name: bytes, start: int = 0) -> tuple[int, int, int] | None:
+    """Return type, begin and end of the first field of that name: `field`, several times as fast."""
+    end = document_at(doc, start) - 1
+    at, find, fixed = start + 4, doc.find, _FIXED
+    while at < end:
+        kind = doc[at]
+        stop = find(0, at + 1, end)
+        if stop < 0:
+            raise damaged(at, "has a name without an end")
+        value = stop + 1
+        following = value + fixed[kind]
+        if following < value or following > end:
+            following = value_end(doc, kind, value, end)
+        if stop - at - 1 == len(name) and doc.startswith(name, at + 1):
+            return kind, value, following
+        at = following
+    return None
+
+
 def id_of(doc: Data, start: int = 0) -> bytes:
     """Return the type byte and the raw value of the document's ``_id``; ``b""`` if it has none.
 
