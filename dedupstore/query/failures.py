@@ -28,21 +28,25 @@ class Failure(IntEnum):
     InvalidOptions = 72
     InvalidNamespace = 73
     CommandNotSupported = 115
+    ExceededMemoryLimit = 146
     CommandNotSupportedOnView = 166
     NotImplemented = 238
     QueryExceededMemoryLimitNoDiskUseAllowed = 292
     MechanismUnavailable = 334
     BSONObjectTooLarge = 10334
     InterruptedAtShutdown = 11600
+    CursorInUse = 12051
     ClientDisconnect = 279
     DataCorruptionDetected = 322
     UnrecognizedField = 40415
+    UnsupportedOpQueryCommand = 352
     Location15947 = 15947
     Location15955 = 15955
     Location15958 = 15958
     Location15983 = 15983
     Location16020 = 16020
     Location16410 = 16410
+    Location17217 = 17217
     Location16702 = 16702
     Location17124 = 17124
     Location28811 = 28811
@@ -56,6 +60,7 @@ class Failure(IntEnum):
     Location40237 = 40237
     Location40323 = 40323
     Location40324 = 40324
+    Location40571 = 40571
 
 
 class QueryError(UsageError):

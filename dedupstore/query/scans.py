@@ -5,10 +5,12 @@ else reads through. A `Scan` can be paused between two documents, so that it hol
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from dedupstore.documents.view import CollectionView
+from dedupstore.errors import DedupstoreError
 from dedupstore.query.filters import OnId
 from dedupstore.query.values import Value, items
 from dedupstore.query.work import Work
@@ -116,10 +118,11 @@ class Scan:
         if documents is None or self._collection.natural or not (last := raw.id_of(self._last_document)):
             return
         key = sort_key(last)
-        for document in documents:  # a plain dump may hold one twice
-            if sort_key(raw.id_of(document)) != key:
-                break
-            self._waiting.append(document)
+        with suppress(DedupstoreError):  # who reads on meets it again
+            for document in documents:  # a plain dump may hold one twice
+                if sort_key(raw.id_of(document)) != key:
+                    break
+                self._waiting.append(document)
         self._last = last
         self._documents = None
         close_iterator(documents)
