@@ -137,7 +137,8 @@ def arranged(documents: Iterator[bytes], order: Order, limit: int | None, work: 
         if limit is not None and len(held) >= 2 * limit + 1000:
             _cut(held, limit, work)
     held.sort(key=itemgetter(0))
-    del held[limit:]
+    if limit is not None:
+        del held[limit:]
     held.reverse()
     while held:
         key, document = held.pop()

@@ -79,7 +79,7 @@ def answer(session: Session, request: Request) -> Parts:
         return command(session, request)
     if request.name in WRITES:
         raise QueryError(
-            Failure.IllegalOperation,
+            Failure.CommandNotSupported,  # IllegalOperation makes mongosh speak of retryable writes
             f"{request.name} is refused: this server is read-only, it shows a backup; "
             "to write, restore to a MongoDB with 'dstore mongo load'",
         )
