@@ -28,11 +28,11 @@ def run(
     ] = "127.0.0.1:27018",
     user: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Ask for a login; must be given if others can reach it."),
+        typer.Option(metavar="NAME", help="Ask for a login; needed if others can reach it."),
     ] = None,
     user_password_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"That user's password (or {PASSWORD_VARIABLE}, or a prompt)."),
+        typer.Option(metavar="FILE", help=f"Its password (or {PASSWORD_VARIABLE})."),
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Encrypt, with this certificate (PEM).")
@@ -41,10 +41,10 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="Its key, if that is in a file of its own.")
     ] = None,
 ) -> int:
-    """Show collections as they were to mongosh, Compass, mongodump and drivers, read-only.
+    """Show collections as they were to mongosh, Compass and drivers.
 
-    It speaks MongoDB's protocol, so no MongoDB is needed; nothing is written anywhere. Ctrl-C or SIGTERM end
-    it. Queries that it can not answer exactly are refused by name.
+    It speaks MongoDB's protocol, so no MongoDB is needed, and mongodump works too; it is read-only. Ctrl-C or
+    SIGTERM end it. Queries that it can not answer exactly are refused by name.
     """
     front = Front.of(ctx)
     asked = Asked(Wanted(snapshot, at, host, tuple(tag or ())), before_op, server)

@@ -10,12 +10,13 @@ from itertools import islice
 from dedupstore.documents.view import CollectionView
 from dedupstore.query.failures import bad_value, not_done
 from dedupstore.query.filters import Filter, parse_filter
+from dedupstore.query.groups import Group
 from dedupstore.query.projections import Transform, parse_projection
 from dedupstore.query.scans import Bounds, Scan, bounds_of, close_iterator, looked_up, wanted_ids
 from dedupstore.query.sorting import NATURAL, Order, arranged, backwards, direction, parse_order
-from dedupstore.query.stages import Limit, Match, Skip, Stage, Stats
+from dedupstore.query.stages import Count, Limit, Match, Sample, Skip, Stage, Stats, Unwind
 from dedupstore.query.targets import Target
-from dedupstore.query.values import MISSING, Value, document_value, fields
+from dedupstore.query.values import MISSING, NUMBERS, Value, document_value, fields
 from dedupstore.query.work import Work
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.order import sort_key
@@ -34,11 +35,13 @@ class Find:
     limit: int | None = None
     bounds: Bounds = field(default_factory=Bounds)
     """What ``min`` and ``max`` leave."""
+    computes: bool = False
+    """Whether the projection is more than names."""
 
     @property
     def plain(self) -> bool:
         """Whether it asks for everything as it lies there, so that no collation matters."""
-        return not self.filter.collated and self.order is None
+        return not (self.filter.collated or self.computes) and self.order is None
 
 
 class Answer:
@@ -139,11 +142,15 @@ def _rest(stages: Sequence[Stage]) -> Sequence[Stage]:
 
 def collated(stages: Sequence[Stage]) -> bool:
     """Tell whether a collation would matter to a pipeline; only of the simplest it is known not to."""
-    plain = (Limit, Skip, Stats)
-    return any(
-        stage.filter.collated if isinstance(stage, Match) else not isinstance(stage, plain)
-        for stage in stages
-    )
+    return any(_collated(stage) for stage in stages)
+
+
+def _collated(stage: Stage) -> bool:
+    if isinstance(stage, Match):
+        return stage.filter.collated
+    if isinstance(stage, Group):
+        return stage.collated
+    return not isinstance(stage, Limit | Skip | Stats | Count | Sample | Unwind)
 
 
 def parse_find(given: dict[bytes, Value]) -> Find:
@@ -152,9 +159,11 @@ def parse_find(given: dict[bytes, Value]) -> Find:
     sort = given.get(b"sort", _NOTHING)[1:]
     reverse = _reversed(sort) or _reversed(_natural_hint(given))
     order = None if _is_natural(sort) else parse_order(sort)
-    projection = parse_projection(given.get(b"projection", _NOTHING)[1:], finds=True)
+    wanted = given.get(b"projection", _NOTHING)
+    projection = parse_projection(wanted[1:], finds=True)
+    computes = any(value[0] not in NUMBERS and value[0] != raw.BOOL for _, value in fields(wanted))
     bounds = _min_max(given.get(b"min", _NOTHING)[1:], given.get(b"max", _NOTHING)[1:])
-    return Find(asked, order, reverse and order is None, projection, bounds=bounds)
+    return Find(asked, order, reverse and order is None, projection, bounds=bounds, computes=computes)
 
 
 _NOTHING = document_value(raw.EMPTY)

@@ -170,12 +170,16 @@ class Group:
         """Read it. Raises `QueryError`."""
         if value[0] != raw.OBJECT:
             raise QueryError(Failure.Location15947, "a group's fields must be specified in an object")
+        self.collated = False
+        """Whether a collation would matter: not where one group takes values in as they are."""
         self._id: Expression | None = None
         self._fields: list[tuple[bytes, Callable[[], Gathered], Expression]] = []
         for name, given in fields(value):
             if name == b"_id":
                 self._id = parse_expression(given)
+                self.collated = self.collated or given[0] in {raw.STRING, raw.OBJECT, raw.ARRAY}
             else:
+                self.collated = self.collated or _compares(given)
                 self._fields.append(_accumulator(name, given))
         if self._id is None:
             raise QueryError(Failure.Location15955, "a group specification must include an _id")
@@ -200,6 +204,14 @@ class Group:
         for found, gathered in groups.values():
             values = [found, *(one.value() for one in gathered)]
             yield raw.framed(b"".join(map(field_of, names, values)))
+
+
+def _compares(value: Value) -> bool:
+    """Tell whether an accumulator compares values, or is of an expression that may."""
+    return any(
+        operator in {b"$min", b"$max", b"$addToSet"} or (operand[0] == raw.OBJECT and operator != b"$count")
+        for operator, operand in (fields(value) if value[0] == raw.OBJECT else ())
+    )
 
 
 def _accumulator(name: bytes, value: Value) -> tuple[bytes, Callable[[], Gathered], Expression]:

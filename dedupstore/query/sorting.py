@@ -17,6 +17,8 @@ from dedupstore.sources.bson.order import sort_key
 
 NATURAL = b"$natural"
 MOST_PATHS = 32
+_SPARE = 100
+"""Documents that are held beyond twice a limit, so that not each one has the others sorted."""
 _INVERTED = bytes(255 - byte for byte in range(256))
 _NULL_KEY = sort_key(KIND[raw.NULL])
 _NOTHING_KEY = sort_key(KIND[raw.UNDEFINED])
@@ -134,7 +136,7 @@ def arranged(documents: Iterator[bytes], order: Order, limit: int | None, work: 
         entry = (order.key(document), document)
         work.hold(len(entry[0]) + len(document) + OVERHEAD)
         held.append(entry)
-        if limit is not None and len(held) >= 2 * limit + 1000:
+        if limit is not None and len(held) >= 2 * limit + _SPARE:
             _cut(held, limit, work)
     held.sort(key=itemgetter(0))
     if limit is not None:
@@ -152,7 +154,7 @@ def backwards(documents: Iterator[bytes], limit: int | None, work: Work) -> Iter
     for document in documents:
         work.hold(len(document) + OVERHEAD)
         held.append(document)
-        if limit is not None and len(held) >= 2 * limit + 1000:
+        if limit is not None and len(held) >= 2 * limit + _SPARE:
             gone = held[:-limit]
             del held[:-limit]
             work.free(sum(map(len, gone)) + OVERHEAD * len(gone))

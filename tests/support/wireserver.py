@@ -36,7 +36,9 @@ class Running:
 
     def client(self, **options: Any) -> Client:
         """A client of the caller's own; close it."""
-        return pymongo.MongoClient(*self.address, directConnection=True, serverSelectionTimeoutMS=10_000, **options)
+        return pymongo.MongoClient(
+            *self.address, directConnection=True, serverSelectionTimeoutMS=10_000, **options
+        )
 
     @contextlib.contextmanager
     def wire(self) -> Iterator["Wire"]:

@@ -66,9 +66,9 @@ class Connection:
         self._socket.close()
 
     def interrupt(self) -> None:
-        """Wake the thread that waits for the client, from another thread."""
+        """Let nothing more come in, from another thread; what is being answered can still be sent."""
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RD)
 
     def _once(self) -> bool:
         """Deal with one message; False when the client has left."""

@@ -114,11 +114,12 @@ class Session:
         until = None if seconds is None else monotonic() + seconds
 
         def check() -> None:
+            gone = self.gone()  # first: an end from our side looks like one from theirs
             if service.stopping.is_set():
                 raise QueryError(Failure.InterruptedAtShutdown, "interrupted at shutdown")
             if until is not None and monotonic() > until:
                 raise QueryError(Failure.MaxTimeMSExpired, "operation exceeded time limit")
-            if self.gone():
+            if gone:
                 raise QueryError(Failure.ClientDisconnect, "the client has left")
 
         return check

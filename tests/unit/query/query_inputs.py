@@ -51,12 +51,19 @@ def matches(query: Doc, document: Doc) -> bool:
 
 
 def find(held: Ordered, **given: Any) -> list[dict[str, Any]]:
-    arguments = {name.encode(): value for name, value in _values(given).items() if name not in {"skip", "limit"}}
+    arguments = {
+        name.encode(): value for name, value in _values(given).items() if name not in {"skip", "limit"}
+    }
     asked = parse_find(arguments)
     asked = type(asked)(
-        asked.filter, asked.order, asked.backwards, asked.projection,
-        given.get("skip", 0), given.get("limit"), asked.bounds,
-    )  # fmt: skip
+        asked.filter,
+        asked.order,
+        asked.backwards,
+        asked.projection,
+        given.get("skip", 0),
+        given.get("limit"),
+        asked.bounds,
+    )
     return [bson.decode(document) for document in found(Target(held), asked, work())]
 
 

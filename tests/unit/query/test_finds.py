@@ -56,10 +56,18 @@ def test_a_natural_collection_is_read_through() -> None:
 
 
 VALUES: list[Any] = [
-    {"_id": 0, "a": 5}, {"_id": 1, "a": "x"}, {"_id": 2}, {"_id": 3, "a": None}, {"_id": 4, "a": []},
-    {"_id": 5, "a": [9, 1]}, {"_id": 6, "a": {"b": 1}}, {"_id": 7, "a": True}, {"_id": 8, "a": [{"b": 7}, {"b": 0}]},
-    {"_id": 9, "a": Decimal128("4.5")}, {"_id": 10, "a": {"b": 3}},
-]  # fmt: skip
+    {"_id": 0, "a": 5},
+    {"_id": 1, "a": "x"},
+    {"_id": 2},
+    {"_id": 3, "a": None},
+    {"_id": 4, "a": []},
+    {"_id": 5, "a": [9, 1]},
+    {"_id": 6, "a": {"b": 1}},
+    {"_id": 7, "a": True},
+    {"_id": 8, "a": [{"b": 7}, {"b": 0}]},
+    {"_id": 9, "a": Decimal128("4.5")},
+    {"_id": 10, "a": {"b": 3}},
+]
 
 
 @pytest.mark.parametrize(
@@ -120,12 +128,22 @@ def test_projections(projection: Doc, wanted: Doc) -> None:
 @pytest.mark.parametrize(
     "projection",
     [
-        {"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a.$": 1}, {"a": {"$meta": "textScore"}}, {"a": 1, "a.b": 1},
-        {"a.b": 1, "a": 1}, {"a": {}}, {"a..b": 1}, {"$a": 1}, {"a": {"$odd": 1}}, {"b": 0, "a": {"$add": [1, 2]}},
-        {"a.b": {"$elemMatch": {"c": 1}}}, {"a": "$$odd"},
+        {"a": 1, "b": 0},
+        {"a": 0, "b": 1},
+        {"a.$": 1},
+        {"a": {"$meta": "textScore"}},
+        {"a": 1, "a.b": 1},
+        {"a.b": 1, "a": 1},
+        {"a": {}},
+        {"a..b": 1},
+        {"$a": 1},
+        {"a": {"$odd": 1}},
+        {"b": 0, "a": {"$add": [1, 2]}},
+        {"a.b": {"$elemMatch": {"c": 1}}},
+        {"a": "$$odd"},
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_projections_that_make_no_sense_are_refused(projection: Doc) -> None:
     with pytest.raises(QueryError):
         find(collection([PROJECTED]), projection=projection)
@@ -143,9 +161,12 @@ def test_what_is_not_touched_keeps_its_bytes() -> None:
 
 
 ORDERS: list[Any] = [
-    {"_id": 1, "c": "a", "n": 1, "t": ["x", "y"]}, {"_id": 2, "c": "b", "n": 2.5, "t": []},
-    {"_id": 3, "c": "a", "n": Int64(4), "t": "z"}, {"_id": 4, "c": None, "n": "no"}, {"_id": 5, "n": None, "t": ["x"]},
-]  # fmt: skip
+    {"_id": 1, "c": "a", "n": 1, "t": ["x", "y"]},
+    {"_id": 2, "c": "b", "n": 2.5, "t": []},
+    {"_id": 3, "c": "a", "n": Int64(4), "t": "z"},
+    {"_id": 4, "c": None, "n": "no"},
+    {"_id": 5, "n": None, "t": ["x"]},
+]
 
 
 @pytest.mark.parametrize(
@@ -165,33 +186,99 @@ ORDERS: list[Any] = [
         ),
         (
             [
-                {"$group": {"_id": None, "lo": {"$min": "$n"}, "hi": {"$max": "$n"}, "f": {"$first": "$n"},
-                            "l": {"$last": "$n"}, "p": {"$push": "$c"}, "u": {"$addToSet": "$c"}}}
+                {
+                    "$group": {
+                        "_id": None,
+                        "lo": {"$min": "$n"},
+                        "hi": {"$max": "$n"},
+                        "f": {"$first": "$n"},
+                        "l": {"$last": "$n"},
+                        "p": {"$push": "$c"},
+                        "u": {"$addToSet": "$c"},
+                    }
+                }
             ],
-            [{"_id": None, "lo": 1, "hi": "no", "f": 1, "l": None, "p": ["a", "b", "a", None], "u": ["a", "b", None]}],
+            [
+                {
+                    "_id": None,
+                    "lo": 1,
+                    "hi": "no",
+                    "f": 1,
+                    "l": None,
+                    "p": ["a", "b", "a", None],
+                    "u": ["a", "b", None],
+                }
+            ],
         ),
-        ([{"$unwind": "$t"}, {"$project": {"t": 1}}],
-         [{"_id": 1, "t": "x"}, {"_id": 1, "t": "y"}, {"_id": 3, "t": "z"}, {"_id": 5, "t": "x"}]),
-        ([{"$unwind": {"path": "$t", "preserveNullAndEmptyArrays": True, "includeArrayIndex": "i"}},
-          {"$project": {"t": 1, "i": 1}}],
-         [{"_id": 1, "t": "x", "i": 0}, {"_id": 1, "t": "y", "i": 1}, {"_id": 2, "i": None},
-          {"_id": 3, "t": "z", "i": None}, {"_id": 4, "i": None}, {"_id": 5, "t": "x", "i": 0}]),
-        ([{"$limit": 1}, {"$addFields": {"n": {"$multiply": ["$n", 3]}, "z.y": "$c"}}, {"$unset": ["t", "c"]}],
-         [{"_id": 1, "n": 3, "z": {"y": "a"}}]),
-        ([{"$sort": {"_id": -1}}, {"$skip": 1}, {"$limit": 2}, {"$project": {"_id": 1}}], [{"_id": 4}, {"_id": 3}]),
+        (
+            [{"$unwind": "$t"}, {"$project": {"t": 1}}],
+            [{"_id": 1, "t": "x"}, {"_id": 1, "t": "y"}, {"_id": 3, "t": "z"}, {"_id": 5, "t": "x"}],
+        ),
+        (
+            [
+                {"$unwind": {"path": "$t", "preserveNullAndEmptyArrays": True, "includeArrayIndex": "i"}},
+                {"$project": {"t": 1, "i": 1}},
+            ],
+            [
+                {"_id": 1, "t": "x", "i": 0},
+                {"_id": 1, "t": "y", "i": 1},
+                {"_id": 2, "i": None},
+                {"_id": 3, "t": "z", "i": None},
+                {"_id": 4, "i": None},
+                {"_id": 5, "t": "x", "i": 0},
+            ],
+        ),
+        (
+            [
+                {"$limit": 1},
+                {"$addFields": {"n": {"$multiply": ["$n", 3]}, "z.y": "$c"}},
+                {"$unset": ["t", "c"]},
+            ],
+            [{"_id": 1, "n": 3, "z": {"y": "a"}}],
+        ),
+        (
+            [{"$sort": {"_id": -1}}, {"$skip": 1}, {"$limit": 2}, {"$project": {"_id": 1}}],
+            [{"_id": 4}, {"_id": 3}],
+        ),
         ([{"$sort": {"_id": -1}}, {"$limit": 2}, {"$project": {"_id": 1}}], [{"_id": 5}, {"_id": 4}]),
-        ([{"$sortByCount": "$c"}], [{"_id": "a", "count": 2}, {"_id": None, "count": 2}, {"_id": "b", "count": 1}]),
+        (
+            [{"$sortByCount": "$c"}],
+            [{"_id": "a", "count": 2}, {"_id": None, "count": 2}, {"_id": "b", "count": 1}],
+        ),
         ([{"$limit": 1}, {"$replaceRoot": {"newRoot": {"x": "$c", "y": "$none"}}}], [{"x": "a"}]),
-        ([{"$limit": 1}, {"$project": {"_id": 0, "x": {"$cond": [{"$gte": ["$n", 1]}, {"$literal": "$n"}, 0]},
-                                       "y": {"$ifNull": ["$none", "$c"]}, "z": {"$size": "$t"},
-                                       "w": {"$concat": ["$c", "-", {"$toUpper": "$c"}]}}}],
-         [{"x": "$n", "y": "a", "z": 2, "w": "a-A"}]),
-        ([{"$match": {"_id": 3}}, {"$project": {"_id": 0, "d": {"$divide": ["$n", 8]}, "m": {"$mod": ["$n", 3]},
-                                                "s": {"$subtract": [1, "$n"]}, "l": ["$n", "$none"]}}],
-         [{"d": 0.5, "m": 1, "s": -3, "l": [4, None]}]),
+        (
+            [
+                {"$limit": 1},
+                {
+                    "$project": {
+                        "_id": 0,
+                        "x": {"$cond": [{"$gte": ["$n", 1]}, {"$literal": "$n"}, 0]},
+                        "y": {"$ifNull": ["$none", "$c"]},
+                        "z": {"$size": "$t"},
+                        "w": {"$concat": ["$c", "-", {"$toUpper": "$c"}]},
+                    }
+                },
+            ],
+            [{"x": "$n", "y": "a", "z": 2, "w": "a-A"}],
+        ),
+        (
+            [
+                {"$match": {"_id": 3}},
+                {
+                    "$project": {
+                        "_id": 0,
+                        "d": {"$divide": ["$n", 8]},
+                        "m": {"$mod": ["$n", 3]},
+                        "s": {"$subtract": [1, "$n"]},
+                        "l": ["$n", "$none"],
+                    }
+                },
+            ],
+            [{"d": 0.5, "m": 1, "s": -3, "l": [4, None]}],
+        ),
     ],
     ids=lambda value: repr(value)[:80],
-)  # fmt: skip
+)
 def test_pipelines(stages: list[Doc], wanted: list[Doc]) -> None:
     assert aggregate(collection(ORDERS), *stages) == wanted
 
@@ -205,10 +292,23 @@ def test_a_sample_is_of_different_documents() -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        "$lookup", "$facet", "$out", "$merge", "$unionWith", "$graphLookup", "$bucket", "$bucketAuto", "$indexStats",
-        "$changeStream", "$geoNear", "$setWindowFields", "$redact", "$currentOp", "$documents",
+        "$lookup",
+        "$facet",
+        "$out",
+        "$merge",
+        "$unionWith",
+        "$graphLookup",
+        "$bucket",
+        "$bucketAuto",
+        "$indexStats",
+        "$changeStream",
+        "$geoNear",
+        "$setWindowFields",
+        "$redact",
+        "$currentOp",
+        "$documents",
     ],
-)  # fmt: skip
+)
 def test_stages_that_are_not_done_are_refused_by_name(stage: str) -> None:
     with pytest.raises(QueryError) as caught:
         aggregate(collection([]), {stage: {}})

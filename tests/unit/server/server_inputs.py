@@ -29,6 +29,12 @@ def small_view() -> ListedView:
             made("shop", "odd", kind="view", options=odd, indexes=()),
             made("shop", "orders", numbers(1000), uuid=bytes(range(16))),
             made("shop", "threes", kind="view", options=view, indexes=()),
-            made("stock", "times", numbers(5), kind="timeseries", options=bson.encode({"timeseries": {"timeField": "t"}})),
+            made(
+                "stock",
+                "times",
+                numbers(5),
+                kind="timeseries",
+                options=bson.encode({"timeseries": {"timeField": "t"}}),
+            ),
         ]
     )

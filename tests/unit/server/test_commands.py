@@ -48,7 +48,9 @@ def test_what_there_is(client: Client) -> None:
     assert list(client.shop.orders.list_indexes()) == [bson.decode(ID_INDEX)]
     assert code(client, "shop", {"listIndexes": "none"}) == 26
     assert code(client, "shop", {"listIndexes": "threes"}) == 166
-    rows = client.admin.command({"listDatabases": 1, "filter": {"name": "shop"}, "nameOnly": True})["databases"]
+    rows = client.admin.command({"listDatabases": 1, "filter": {"name": "shop"}, "nameOnly": True})[
+        "databases"
+    ]
     assert rows == [{"name": "shop"}]
 
 
@@ -75,10 +77,18 @@ def test_another_collation_is_not_passed_over(client: Client) -> None:
     assert client.shop.french.count_documents({"n": 1}) == 1
     for attempt in ({"filter": {"text": "x"}}, {"sort": {"text": 1}}):
         assert code(client, "shop", {"find": "french", **attempt}) == 238
-    assert client.shop.command({"find": "french", "sort": {"text": 1}, "collation": {"locale": "simple"}})["ok"] == 1
+    assert (
+        client.shop.command({"find": "french", "sort": {"text": 1}, "collation": {"locale": "simple"}})["ok"]
+        == 1
+    )
     assert code(client, "shop", {"find": "orders", "collation": {"locale": "fr"}}) == 238
     assert code(client, "shop", {"distinct": "french", "key": "text"}) == 238
-    assert code(client, "shop", {"aggregate": "french", "pipeline": [{"$group": {"_id": "$text"}}], "cursor": {}}) == 238
+    assert (
+        code(
+            client, "shop", {"aggregate": "french", "pipeline": [{"$group": {"_id": "$text"}}], "cursor": {}}
+        )
+        == 238
+    )
 
 
 @pytest.mark.parametrize("name", sorted(WRITES))
@@ -98,7 +108,10 @@ def test_writes_are_refused_by_name(client: Client, name: str) -> None:
         ({"find": "orders", "skip": -1}, 2),
         ({"find": "orders", "hint": "none"}, 2),
         ({"find": "orders", "tailable": True}, 238),
-        ({"find": "orders", "readConcern": {"level": "snapshot", "atClusterTime": bson.Timestamp(1, 1)}}, 238),
+        (
+            {"find": "orders", "readConcern": {"level": "snapshot", "atClusterTime": bson.Timestamp(1, 1)}},
+            238,
+        ),
         ({"find": ""}, 73),
         ({"find": 5}, 73),
         ({"find": "orders", "txnNumber": Int64(1), "autocommit": False, "startTransaction": True}, 20),
@@ -116,20 +129,33 @@ def test_writes_are_refused_by_name(client: Client, name: str) -> None:
         ({"listDatabases": 1}, 13),
     ],
     ids=repr,
-)  # fmt: skip
-def test_what_can_not_be_answered_has_its_number(client: Client, command: dict[str, Any], wanted: int) -> None:
+)
+def test_what_can_not_be_answered_has_its_number(
+    client: Client, command: dict[str, Any], wanted: int
+) -> None:
     assert code(client, "shop", command) == wanted
 
 
 def test_every_other_command_is_answered(client: Client) -> None:
     asked: dict[str, dict[str, Any]] = {
-        "find": {"find": "orders"}, "aggregate": {"aggregate": "orders", "pipeline": [], "cursor": {}},
-        "count": {"count": "orders"}, "distinct": {"distinct": "orders", "key": "n"},
-        "killCursors": {"killCursors": "orders", "cursors": [Int64(1)]}, "listIndexes": {"listIndexes": "orders"},
-        "collStats": {"collStats": "orders"}, "collstats": {"collstats": "orders"},
-        "getLog": {"getLog": "startupWarnings"}, "getParameter": {"getParameter": 1, "featureCompatibilityVersion": 1},
-    }  # fmt: skip
-    for name in set(GREETINGS | COMMANDS) - {"saslStart", "saslContinue", "getMore", "explain", "listDatabases"}:
+        "find": {"find": "orders"},
+        "aggregate": {"aggregate": "orders", "pipeline": [], "cursor": {}},
+        "count": {"count": "orders"},
+        "distinct": {"distinct": "orders", "key": "n"},
+        "killCursors": {"killCursors": "orders", "cursors": [Int64(1)]},
+        "listIndexes": {"listIndexes": "orders"},
+        "collStats": {"collStats": "orders"},
+        "collstats": {"collstats": "orders"},
+        "getLog": {"getLog": "startupWarnings"},
+        "getParameter": {"getParameter": 1, "featureCompatibilityVersion": 1},
+    }
+    for name in set(GREETINGS | COMMANDS) - {
+        "saslStart",
+        "saslContinue",
+        "getMore",
+        "explain",
+        "listDatabases",
+    }:
         assert client.shop.command(asked.get(name, {name: 1}))["ok"] == 1, name
     assert client.shop.command("collStats", "orders")["count"] == 1000
     stats = next(client.shop.orders.aggregate([{"$collStats": {"count": {}, "storageStats": {}}}]))
@@ -140,8 +166,14 @@ def test_every_other_command_is_answered(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told", "wire"),
-    [("8.0.4", "8.0.4", 25), ("8.3.1", "8.2.0", 27), ("4.2.1", "4.4.0", 9), ("unknown", "8.0.0", 25), ("7.0.5-rc1", "7.0.5", 21)],
-)  # fmt: skip
+    [
+        ("8.0.4", "8.0.4", 25),
+        ("8.3.1", "8.2.0", 27),
+        ("4.2.1", "4.4.0", 9),
+        ("unknown", "8.0.0", 25),
+        ("7.0.5-rc1", "7.0.5", 21),
+    ],
+)
 def test_the_version_is_that_of_the_source_where_it_can_be(text: str, told: str, wire: int) -> None:
     assert (str(Version.of(text)), Version.of(text).wire) == (told, wire)
 
@@ -161,7 +193,9 @@ def test_batches_and_cursors(client: Client) -> None:
     assert empty["firstBatch"] == []
     killed = client.shop.command({"killCursors": "orders", "cursors": [empty["id"], Int64(7)]})
     assert (killed["cursorsKilled"], killed["cursorsNotFound"]) == ([empty["id"]], [7])
-    assert [one["_id"] for one in client.shop.orders.find(batch_size=7, skip=3, limit=20)] == list(range(3, 23))
+    assert [one["_id"] for one in client.shop.orders.find(batch_size=7, skip=3, limit=20)] == list(
+        range(3, 23)
+    )
 
 
 class Slow:
@@ -205,7 +239,6 @@ def test_cursors_have_a_number_beyond_which_there_are_none() -> None:
         for cursor in cursors:
             next(cursor)
         with pytest.raises(OperationFailure, match="200 cursors are open"):
-            client.shop.orders.find_one({}, batch_size=2) or next(client.shop.orders.find(batch_size=2))
             next(client.shop.orders.find(batch_size=2))
         assert [len(list(cursor)) for cursor in cursors[:3]] == [999] * 3  # paused ones go on
         for cursor in cursors:
@@ -293,10 +326,9 @@ def test_stopping_ends_what_is_under_way() -> None:
             yield held.held[0]
 
     held.documents = endlessly  # type: ignore[method-assign]
-    with serving(ListedView([held])) as running:
-        with running.wire() as wire:
-            wire.send({"find": "c", "filter": {"n": 99}, "$db": "db"})
-            assert begun.wait(10)
-            running.listener.stop()
-            assert wire.ended or True
+    with serving(ListedView([held])) as running, running.wire() as wire:
+        wire.send({"find": "c", "filter": {"n": 99}, "$db": "db"})
+        assert begun.wait(10)
+        running.listener.stop()
+        assert wire.read()["code"] == 11600
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("client-")]

@@ -53,8 +53,8 @@ def test_the_vector_of_the_standard() -> None:
     one = Exchange(Credential("user", b"", hashlib.sha256(key).digest(), server, b""), SYSTEM_CLOCK.random)
     one.first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
     nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    one._nonce = nonce  # noqa: SLF001 - chance is what the vector fixes
-    one._first = b"r=%b,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096" % nonce  # noqa: SLF001
+    one._nonce = nonce
+    one._first = b"r=%b,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096" % nonce
     last = b"c=biws,r=%b,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=" % nonce
     assert one.last(last) == b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
@@ -82,9 +82,20 @@ def test_the_last_message_does_not_come_first() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"n,,", b"n,,n=user", b"n,,r=abc,n=user", b"p=tls-unique,,n=user,r=abc", b"n,a=admin,n=user,r=abc",
-     b"n,,m=x,n=user,r=abc", b"n,,n=us=er,r=abc", b"n,,n=user,r=", b"n,,n=user,r=\xff", b"n,,n=user,r=" + b"a" * 5000],
-)  # fmt: skip
+    [
+        b"",
+        b"n,,",
+        b"n,,n=user",
+        b"n,,r=abc,n=user",
+        b"p=tls-unique,,n=user,r=abc",
+        b"n,a=admin,n=user,r=abc",
+        b"n,,m=x,n=user,r=abc",
+        b"n,,n=us=er,r=abc",
+        b"n,,n=user,r=",
+        b"n,,n=user,r=\xff",
+        b"n,,n=user,r=" + b"a" * 5000,
+    ],
+)
 def test_first_messages_that_make_no_sense_fail(message: bytes) -> None:
     with pytest.raises(QueryError, match=re.escape("Authentication failed.")):
         exchange().first(message)
@@ -105,7 +116,9 @@ def test_nothing_tells_an_unknown_user_from_a_wrong_password(user: str) -> None:
     assert len(answers[0][0]) == 2 + 40
 
 
-@pytest.mark.parametrize("last", [b"", b"p=", b"c=biws,r=x,p=!!", b"c=eSws,r={r},p={p}", b"c=biws,r=x,p={p}", b"r={r},p={p}"])
+@pytest.mark.parametrize(
+    "last", [b"", b"p=", b"c=biws,r=x,p=!!", b"c=eSws,r={r},p={p}", b"c=biws,r=x,p={p}", b"r={r},p={p}"]
+)
 def test_last_messages_that_are_not_right_fail(last: bytes) -> None:
     one, first = exchange(), b"n,,n=user,r=abc"
     good = proof_of("pencil", first, one.first(first))
@@ -139,14 +152,24 @@ def test_out_of_order_and_other_ways_do_not_get_in() -> None:
     with serving(small_view(), user="user", password="pencil") as running:
         with running.wire() as wire:
             assert wire.ask({"saslContinue": 1, "conversationId": 1, "payload": Binary(b"")})["code"] == 17
-            assert wire.ask({"saslStart": 1, "mechanism": "PLAIN", "payload": Binary(b"\0user\0pencil")})["code"] == 334
+            assert (
+                wire.ask({"saslStart": 1, "mechanism": "PLAIN", "payload": Binary(b"\0user\0pencil")})["code"]
+                == 334
+            )
             assert start(wire, b"n,,n=user,r=abc")["done"] is False
             assert wire.ask({"find": "orders", "$db": "shop"})["code"] == 13
             assert wire.ask({"saslContinue": 1, "conversationId": 1, "payload": Binary(b"")})["code"] == 18
             assert wire.ask({"saslContinue": 1, "conversationId": 1, "payload": Binary(b"")})["code"] == 17
             assert wire.ask({"find": "orders", "$db": "shop"})["code"] == 13
         with running.wire() as wire:  # a database of its own would be another user
-            found = wire.ask({"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": Binary(b"n,,n=user,r=a"), "$db": "shop"})
+            found = wire.ask(
+                {
+                    "saslStart": 1,
+                    "mechanism": "SCRAM-SHA-256",
+                    "payload": Binary(b"n,,n=user,r=a"),
+                    "$db": "shop",
+                }
+            )
             assert found["code"] == 18
         with running.wire() as wire:  # the long way: an empty message at the end
             first = b"n,,n=user,r=abc"
@@ -165,7 +188,9 @@ def test_out_of_order_and_other_ways_do_not_get_in() -> None:
             assert start(wire, b"n,,n=user,r=abc")["code"] == 18
 
 
-@pytest.mark.parametrize(("user", "password"), [("", "p"), ("u", ""), ("u\0", "p"), ("u", "\u0627\u0031a\u0627a")])
+@pytest.mark.parametrize(
+    ("user", "password"), [("", "p"), ("u", ""), ("u\0", "p"), ("u", "\u0627\u0031a\u0627a")]
+)
 def test_names_and_passwords_that_can_not_be(user: str, password: str) -> None:
     with pytest.raises(UsageError):
         Credential.of(user, password, SYSTEM_CLOCK.random)
