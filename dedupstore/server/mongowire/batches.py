@@ -19,7 +19,7 @@ def first_batch(session: Session, cursor: Cursor, size: Value | None, *, one: bo
         raise bad_value("batchSize must be a whole number that is not negative")
     kept = False
     try:
-        batch = cursor.batch(number)
+        batch = cursor.batch(number, session.room)
         identifier = 0
         if not cursor.done and not one:
             identifier = session.service.cursors.keep(cursor)

@@ -53,6 +53,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "killSessions": diagnostics.ping,
     "explain": diagnostics.explain,
 }
+READS: Final = frozenset(("find", "aggregate", "count", "distinct", "getMore"))
+"""Commands that read documents, of which so many run at a time as `Service.turns` says."""
 WRITES: Final = frozenset(
     name
     for line in (
@@ -76,7 +78,10 @@ def answer(session: Session, request: Request) -> Parts:
             raise QueryError(Failure.Unauthorized, f"Command {request.name} requires authentication")
         command = COMMANDS.get(request.name)
     if command is not None:
-        return command(session, request)
+        if request.name not in READS:
+            return command(session, request)
+        with session.service.turns:
+            return command(session, request)
     if request.name in WRITES:
         raise QueryError(
             Failure.CommandNotSupported,  # IllegalOperation makes mongosh speak of retryable writes

@@ -47,8 +47,8 @@ class Cursor:
     used: float = 0.0
     busy: bool = False
 
-    def batch(self, most: int | None) -> Batch:
-        """Return the next documents, at most so many. Raises what reading them does."""
+    def batch(self, most: int | None, room: int = BATCH_BYTES) -> Batch:
+        """Return the next documents, at most so many, and so many bytes. Raises what reading them does."""
         batch = Batch()
         size, number = 0, 0
         answer, add, headers = iter(self.answer), batch.parts.append, len(_HEADERS)
@@ -62,7 +62,7 @@ class Cursor:
                     break
             header = _HEADERS[number] if number < headers else b"\x03%d\0" % number
             more = len(document) + len(header)
-            if size + more > BATCH_BYTES and number:
+            if size + more > room and number:
                 break
             add(header)
             add(document)

@@ -154,7 +154,7 @@ def get_more(session: Session, request: Request) -> Parts:
     cursor = cursors.take(identifier, namespace)
     cursor.answer.work.check = session.watch(request.max_time)
     try:
-        batch = cursor.batch(request.number(b"batchSize", 0) or None)
+        batch = cursor.batch(request.number(b"batchSize", 0) or None, session.room)
     except BaseException:
         cursors.drop(cursor)
         raise

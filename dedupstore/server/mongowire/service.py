@@ -13,7 +13,7 @@ from dedupstore.clock import Clock
 from dedupstore.documents.view import View
 from dedupstore.query.failures import Failure, QueryError
 from dedupstore.query.work import Pool, Work
-from dedupstore.server.mongowire.cursors import Cursors
+from dedupstore.server.mongowire.cursors import BATCH_BYTES, Cursors
 from dedupstore.server.mongowire.requests import Request
 from dedupstore.server.mongowire.scram import Credential, Exchange
 
@@ -22,6 +22,10 @@ NEWEST: Final = (8, 2, 0)
 OLDEST: Final = (4, 4, 0)
 USUAL: Final = (8, 0, 0)
 """Where it is not known what the collections come from."""
+AT_ONCE: Final = 16
+"""Commands that read documents at a time; others wait."""
+FEW: Final = 16
+"""Connections up to which an answer may be as long as the protocol lets it."""
 _WIRE: Final = (
     ((4, 4), 9),
     ((5, 0), 13),
@@ -72,6 +76,8 @@ class Service:
     pool: Pool = field(default_factory=Pool)
     stopping: threading.Event = field(default_factory=threading.Event)
     connections: Callable[[], int] = lambda: 0
+    turns: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(AT_ONCE))
+    """Held while documents are read: each reader has some 24 MiB on their way."""
     started: datetime = field(init=False)
     since: float = field(init=False)
 
@@ -101,6 +107,11 @@ class Session:
     def open(self) -> bool:
         """Whether anything may be asked."""
         return self.service.credential is None or self.user is not None
+
+    @property
+    def room(self) -> int:
+        """Bytes of documents in one answer: less where there are many clients, since each may have one."""
+        return BATCH_BYTES if self.service.connections() <= FEW else BATCH_BYTES // 8
 
     def work(self, request: Request) -> Work:
         """Return what a new query may use."""

@@ -1,7 +1,7 @@
 """Random queries put to a live server and to ours, over the same documents: the answers are the same.
 
 What one of the two refuses does not count, so it is checked how many were compared. Where SecantusDB is
-known to differ from MongoDB, the queries are not asked: ``{$all: [null]}``, sorts and expressions along a path
+known to differ from MongoDB, the queries are not asked: ``{$all: [null]}``, sorts and expressions along a way
 through an array (it does not map over the items), ``$unset`` of such a path, ``$count`` of nothing, and
 ``$elemMatch`` of null over items that are arrays.
 """
