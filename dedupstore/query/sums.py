@@ -101,5 +101,7 @@ class Total:
 
     def _as_decimal(self) -> Decimal:
         whole = DECIMAL.add(self._decimal, Decimal(self._whole))
+        if not self._parts and not self._is_odd:
+            return whole  # adding 0.0 would give it another digit
         doubles = self._odd if self._is_odd else math.fsum(self._parts)
         return DECIMAL.add(whole, DECIMAL.create_decimal(repr(doubles)))

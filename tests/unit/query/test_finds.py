@@ -283,6 +283,23 @@ def test_pipelines(stages: list[Doc], wanted: list[Doc]) -> None:
     assert aggregate(collection(ORDERS), *stages) == wanted
 
 
+def test_sums_keep_the_wider_type_and_its_digits() -> None:
+    def total(*numbers: Any) -> Any:
+        held = collection([{"_id": place, "n": number} for place, number in enumerate(numbers)])
+        found = aggregate(held, {"$group": {"_id": 1, "s": {"$sum": "$n"}}})[0]["s"]
+        return type(found).__name__, str(found)
+
+    assert total(1, 2) == ("int", "3")
+    assert total(2**31 - 1, 1) == ("Int64", str(2**31))
+    assert total(1, Int64(2)) == ("Int64", "3")
+    assert total(2**63 - 1, 1) == ("float", str(2.0**63))
+    assert total(0.1, 0.2, 0.3, 10**16, -(10**16)) == ("float", "0.6")
+    assert total(1, Decimal128("2")) == ("Decimal128", "3")
+    assert total(Decimal128("0.10"), 1) == ("Decimal128", "1.10")
+    assert total(float("inf"), 1) == ("float", "inf")
+    assert total("x", None) == ("int", "0")
+
+
 def test_a_sample_is_of_different_documents() -> None:
     found = ids(aggregate(collection(NUMBERS), {"$sample": {"size": 20}}))
     assert len(set(found)) == 20
