@@ -47,6 +47,7 @@ MONGO: Final[dict[str, Entry]] = {
     "get": Entry("mongo_get", "Print one document as it was."),
     "log": Entry("mongo_log", "Show every version of one document."),
     "dump": Entry("mongo_dump", "Write collections as an archive that mongorestore takes."),
+    "serve": Entry("mongo_serve", "Show collections as they were to mongosh, Compass and drivers."),
     "load": Entry("mongo_load", "Write collections to a server (restore --to-mongo)."),
 }
 """The commands of the group ``mongo``: each is imported alone, since some need a driver and most do not."""

@@ -83,6 +83,10 @@ class Output:
         """Write bytes as they are (a file's content)."""
         sys.stdout.buffer.write(data)
 
+    def flush(self) -> None:
+        """Send what was written on its way: for commands that go on for long."""
+        sys.stdout.flush()
+
     def finding(self, where: str, error: DedupstoreError) -> None:
         """Tell of trouble with one thing: a JSON line, or a line on standard error."""
         if self.json:

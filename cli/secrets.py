@@ -18,6 +18,10 @@ from dedupstore.format.keys import KeyFile, Passphrase, Secret, parse_key_file
 from .settings import Settings
 
 CREDENTIAL = "dstore-password"
+_OTHERWISE = (
+    "no passphrase: give --password-file, --password-command or --key-file, "
+    "or set DSTORE_PASSWORD or DSTORE_KEY_FILE"
+)
 
 
 def read_secret(settings: Settings, environ: Mapping[str, str] = os.environ) -> Secret:
@@ -115,13 +119,10 @@ def key_file_secret(path: Path) -> KeyFile:
     return parse_key_file(text)
 
 
-def ask(prompt: str) -> Passphrase:
-    """Ask on the terminal; raises `UsageError` if there is none."""
+def ask(prompt: str, otherwise: str = _OTHERWISE) -> Passphrase:
+    """Ask on the terminal; raises `UsageError`, which says what to do ``otherwise``, if there is none."""
     if not sys.stdin.isatty():
-        raise UsageError(
-            "no passphrase: give --password-file, --password-command or --key-file, "
-            "or set DSTORE_PASSWORD or DSTORE_KEY_FILE"
-        )
+        raise UsageError(otherwise)
     return _passphrase(getpass.getpass(prompt).encode("utf-8", "surrogateescape"), "what was typed")
 
 

@@ -49,6 +49,8 @@ for _sizes in (
     for _type in _sizes[1:]:
         _FIXED[_type] = _sizes[0]
 
+_AFTER_LENGTH = {STRING: 4, SYMBOL: 4, CODE: 4, OBJECT: 0, ARRAY: 0, BINARY: 5}
+"""Bytes of a value that begins with a length, beyond what that says."""
 _NESTED = frozenset((OBJECT, ARRAY))
 _I32 = struct.Struct("<i")
 _I64 = struct.Struct("<q")
@@ -189,6 +191,31 @@ def field(doc: Data, name: bytes, start: int = 0) -> Element | None:
     for element in elements(doc, start):
         if element.name == name:
             return element
+    return None
+
+
+def seek(doc: bytes, name: bytes, start: int = 0) -> tuple[int, int, int] | None:
+    """Return type, begin and end of the first field of that name: `field`, several times as fast.
+
+    Of what it passes over only the lengths are looked at.
+    """
+    end = document_at(doc, start) - 1
+    at, find, fixed, size = start + 4, doc.find, _FIXED, len(name) + 1
+    while at < end:
+        kind = doc[at]
+        stop = find(0, at + 1, end)
+        if stop < 0:
+            raise damaged(at, "has a name without an end")
+        value = stop + 1
+        if stop - at == size and doc.startswith(name, at + 1):
+            return kind, value, value_end(doc, kind, value, end)
+        at = value + fixed[kind]
+        if at < value:
+            more = _AFTER_LENGTH.get(kind, -1)
+            if more >= 0 and value + 4 < end:
+                at = value + more + _read_i32(doc, value)[0]
+        if at < value or at > end:
+            at = value_end(doc, kind, value, end)
     return None
 
 

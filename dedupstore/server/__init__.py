@@ -1,0 +1,1 @@
+"""Servers: what is stored, over protocols that other people's programs speak."""

@@ -1,0 +1,1 @@
+"""A read-only server of MongoDB's wire protocol over one view of collections."""
