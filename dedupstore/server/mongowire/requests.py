@@ -54,6 +54,8 @@ class Request:
         named = raw.text_of(db[1:]).decode("utf-8", "surrogateescape") if db else database
         if not named:
             raise QueryError(Failure.Location40571, "OP_MSG requests require a $db argument")
+        if not _is_text(named):
+            raise QueryError(Failure.InvalidNamespace, "a database's name must be UTF-8")
         return cls(found[0][0].decode("utf-8", "backslashreplace"), named, given)
 
     @property
@@ -108,7 +110,7 @@ class Request:
         """The collection that the command's own value names."""
         name = next(iter(self.given))
         found = self.text(name) if self.own[0] == raw.STRING else ""
-        if not found or "\0" in found:
+        if not found or "\0" in found or not _is_text(found):
             raise QueryError(Failure.InvalidNamespace, f"{self.name} needs a collection's name")
         return found
 
@@ -154,3 +156,8 @@ class Request:
 
     def _wrong(self, name: bytes, value: Value, wanted: str) -> str:
         return f"BSON field '{self._field(name)}' is the wrong type '{kind_name(value)}', expected '{wanted}'"
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name may stand in an answer: with bytes that are no UTF-8 no driver would read that."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)

@@ -5,6 +5,7 @@ import struct
 
 import bson
 import pytest
+from bson.errors import InvalidBSON
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,12 +122,25 @@ def test_no_message_harms_the_server() -> None:
                 answer = wire.read()
             except (EOFError, OSError):
                 return
+            except InvalidBSON:  # a string of the command comes back as it was sent
+                with pytest.raises(InvalidBSON):
+                    bson.decode(bytes(body[5:]))
+                return
             assert answer["ok"] == 1 or answer["code"] != 1, answer
 
     with serving(small_view()) as running:
         attack()
         with running.wire() as wire:
             assert wire.ask({"ping": 1})["ok"] == 1
+
+
+@pytest.mark.parametrize("place", [b"orders", b"shop"])
+def test_a_name_that_is_no_text_is_refused_and_not_sent_back(place: bytes) -> None:
+    body = msg(0, b"\0" + FIND.replace(place, b"\xff" + place[1:]))
+    with serving(small_view()) as running, running.wire() as wire:
+        wire.number = 1
+        wire.sock.sendall(header(len(body)) + body)
+        assert wire.read()["codeName"] == "InvalidNamespace"
 
 
 @pytest.mark.parametrize("size", [-1, 0, 15, 16, 48_000_001, 0x7FFFFFFF, -(2**31)])
