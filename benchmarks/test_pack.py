@@ -11,7 +11,7 @@ from dedupstore.format.crypto import chunk_id, get_cipher
 from dedupstore.format.keys import derive_epoch
 from dedupstore.format.pack import PackBuilder, open_header, read_directory, read_trailer
 from dedupstore.ids import ChunkId, PackId
-from dedupstore.model import ChunkKind, Member
+from dedupstore.model import ChunkKind, Member, Members
 
 MIB = 1 << 20
 PACK = 16 * MIB
@@ -70,7 +70,7 @@ def test_seal_and_open(benchmark, cipher):  # type: ignore[no-untyped-def]
 
 def test_a_whole_pack(benchmark):  # type: ignore[no-untyped-def]
     scratch = bytearray(2 * MIB)
-    members = [Member(ChunkId(bytes(32)), MIB // 4)] * 4
+    members = Members.of(*[Member(ChunkId(bytes(32)), MIB // 4)] * 4)
 
     def fill() -> PackBuilder:
         pack = builder()
@@ -84,7 +84,7 @@ def test_a_whole_pack(benchmark):  # type: ignore[no-untyped-def]
 
 def test_read_a_directory_of_16_000_chunks(benchmark):  # type: ignore[no-untyped-def]
     pack, scratch = builder(), bytearray(MIB)
-    members = [Member(ChunkId(bytes(32)), 8)] * 128
+    members = Members.of(*[Member(ChunkId(bytes(32)), 8)] * 128)
     for _ in range(125):
         pack.seal(pack.reserve(1024, c.CODEC_RAW, 1024, members, None), RANDOM[:1024], scratch)
     size = pack.finish(bytes(pack.pad_size())).size
