@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from dedupstore.format import chunkids
 from dedupstore.format import constants as c
 from dedupstore.format.codec import Compression, Compressor, Expander
 from dedupstore.format.crypto import chunk_id, get_cipher
@@ -41,6 +42,14 @@ def builder() -> PackBuilder:
 def test_chunk_id(benchmark, size):  # type: ignore[no-untyped-def]
     benchmark.extra_info["bytes"] = size
     benchmark(chunk_id, bytes(32), RANDOM[:size])
+
+
+@pytest.mark.parametrize("size", [2048, 8192, 16_384])
+@pytest.mark.parametrize("work", [chunkids.entries, chunkids.entries_plain])
+def test_ids_of_a_buffer(benchmark, work, size):  # type: ignore[no-untyped-def]
+    pieces = [(at, at + size) for at in range(0, MIB, size)]
+    benchmark.extra_info["bytes"] = MIB
+    benchmark(work, bytes(32), memoryview(RANDOM), pieces)
 
 
 @pytest.mark.parametrize("text", ["lz4", "zstd:-1", "zstd:1", "zstd:3"])

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from dedupstore.chunker.base import Chunker
 from dedupstore.errors import Interrupted, ObjectNotFound, SourceError, UsageError
+from dedupstore.format import chunkids
 from dedupstore.format.chunklist import pack_entries
 from dedupstore.format.codec import Compression, Compressor
 from dedupstore.format.crypto import chunk_id
@@ -318,13 +319,16 @@ class Pipeline:
         self._pool.give(batch.buffer)
 
     def _process(self, batch: Batch, compressor: Compressor) -> None:
-        view, key = batch.view, self._id_key
-        hashed = batch.hashed
-        ids = [
-            hashed.get(number) or chunk_id(key, view[start:end])
-            for number, (start, end) in enumerate(batch.pieces)
-        ]
-        batch.entries = pack_entries(zip(ids, [end - start for start, end in batch.pieces], strict=True))
+        view, key, hashed = batch.view, self._id_key, batch.hashed
+        if hashed:
+            ids = [
+                hashed.get(number) or chunk_id(key, view[start:end])
+                for number, (start, end) in enumerate(batch.pieces)
+            ]
+            batch.entries = pack_entries(zip(ids, [end - start for start, end in batch.pieces], strict=True))
+        else:
+            batch.entries = chunkids.entries(key, view, batch.pieces)
+            ids = Members(batch.entries).ids
         group: list[int] = []
         size = 0
         for number, mine in enumerate(self._sink.claim(ids)):
