@@ -12,9 +12,9 @@ from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.ops.catchup import caught_up, newest_base
 from dedupstore.repository.repository import Repository
 from dedupstore.sources.oplog.position import Position
-from dedupstore.testing.oplogfuzzy import Reader, exact
-from dedupstore.testing.oplogmodel import VIEWS
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Reader, exact
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.model import VIEWS
 from tests.support.generated import SERVER, place, put_base, put_slices
 from tests.support.listserver import ListServer
 from tests.support.repos import create, run
