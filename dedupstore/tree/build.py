@@ -221,7 +221,7 @@ class ContentBuilder:
             self._append(chunk, length)
 
     def extend(self, entries: bytes, labels: Sequence[bytes] = ()) -> None:
-        """Add the next chunks, no holes, as content entries; like `append` for each, ten times as fast."""
+        """Add the next chunks, no holes, as content entries: `append` for each, in a third of the time."""
         count = len(entries) // LIST_ENTRY_SIZE
         if not count or (labels and not _are_labels(labels, count)):
             self._append_each(entries, labels)
