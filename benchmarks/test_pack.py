@@ -5,13 +5,14 @@ import os
 
 import pytest
 
+from dedupstore.format import chunkids
 from dedupstore.format import constants as c
 from dedupstore.format.codec import Compression, Compressor, Expander
 from dedupstore.format.crypto import chunk_id, get_cipher
 from dedupstore.format.keys import derive_epoch
 from dedupstore.format.pack import PackBuilder, open_header, read_directory, read_trailer
 from dedupstore.ids import ChunkId, PackId
-from dedupstore.model import ChunkKind, Member
+from dedupstore.model import ChunkKind, Member, Members
 
 MIB = 1 << 20
 PACK = 16 * MIB
@@ -43,6 +44,14 @@ def test_chunk_id(benchmark, size):  # type: ignore[no-untyped-def]
     benchmark(chunk_id, bytes(32), RANDOM[:size])
 
 
+@pytest.mark.parametrize("size", [2048, 8192, 16_384])
+@pytest.mark.parametrize("work", [chunkids.entries, chunkids.entries_plain])
+def test_ids_of_a_buffer(benchmark, work, size):  # type: ignore[no-untyped-def]
+    pieces = [(at, at + size) for at in range(0, MIB, size)]
+    benchmark.extra_info["bytes"] = MIB
+    benchmark(work, bytes(32), memoryview(RANDOM), pieces)
+
+
 @pytest.mark.parametrize("text", ["lz4", "zstd:-1", "zstd:1", "zstd:3"])
 def test_compress(benchmark, text):  # type: ignore[no-untyped-def]
     benchmark(Compressor(Compression.parse(text)).compress, MIXED)
@@ -70,7 +79,7 @@ def test_seal_and_open(benchmark, cipher):  # type: ignore[no-untyped-def]
 
 def test_a_whole_pack(benchmark):  # type: ignore[no-untyped-def]
     scratch = bytearray(2 * MIB)
-    members = [Member(ChunkId(bytes(32)), MIB // 4)] * 4
+    members = Members.of(*[Member(ChunkId(bytes(32)), MIB // 4)] * 4)
 
     def fill() -> PackBuilder:
         pack = builder()
@@ -84,7 +93,7 @@ def test_a_whole_pack(benchmark):  # type: ignore[no-untyped-def]
 
 def test_read_a_directory_of_16_000_chunks(benchmark):  # type: ignore[no-untyped-def]
     pack, scratch = builder(), bytearray(MIB)
-    members = [Member(ChunkId(bytes(32)), 8)] * 128
+    members = Members.of(*[Member(ChunkId(bytes(32)), 8)] * 128)
     for _ in range(125):
         pack.seal(pack.reserve(1024, c.CODEC_RAW, 1024, members, None), RANDOM[:1024], scratch)
     size = pack.finish(bytes(pack.pad_size())).size

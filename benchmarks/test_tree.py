@@ -12,7 +12,7 @@ from dedupstore.format.constants import LIST_ENTRY
 from dedupstore.format.tree import decode_page, encode_page
 from dedupstore.model import Node, NodeKind
 from dedupstore.testing.pages import SPLITTER, PageStore
-from dedupstore.tree.build import FolderBuilder
+from dedupstore.tree.build import ContentBuilder, FolderBuilder
 from dedupstore.tree.diff import diff
 from dedupstore.tree.glob import Glob
 from dedupstore.tree.walk import lookup, nodes_of
@@ -43,6 +43,22 @@ def test_build(benchmark: BenchmarkFixture, nodes: list[Node]) -> None:
         store = PageStore()
         builder = FolderBuilder(store.save, SPLITTER)
         builder.add_all(nodes)
+        builder.finish()
+
+    benchmark(build)
+
+
+def test_content_list(benchmark: BenchmarkFixture) -> None:
+    rng = Random(1)
+    entries = b"".join(LIST_ENTRY.pack(rng.randbytes(32), 8000) for _ in range(COUNT))
+    labels = [b"%012d" % n for n in range(COUNT)]
+
+    def build() -> None:
+        builder = ContentBuilder(PageStore().save)
+        for at in range(0, COUNT, 500):
+            builder.extend(
+                entries[at * LIST_ENTRY.size : (at + 500) * LIST_ENTRY.size], labels[at : at + 500]
+            )
         builder.finish()
 
     benchmark(build)

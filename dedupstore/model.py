@@ -7,17 +7,20 @@ times are nanoseconds since 1970 (files) or aware UTC datetimes (snapshots).
 straight from a stored page without a second object each.
 """
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Self, TypeAlias, cast, overload
 
 import msgspec
 
 from dedupstore.ids import ChunkId, PackId, SnapshotId, TreeId
 
 Data: TypeAlias = bytes | bytearray | memoryview
+
+_MEMBER = struct.Struct("<32sI")
 
 
 class ChunkKind(IntEnum):
@@ -65,10 +68,52 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One chunk as a pack's directory lists it, in order of position inside its record."""
+    """One chunk as a pack's directory lists it."""
 
     id: ChunkId
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Members(Sequence[Member]):
+    """The chunks of one record in order of position inside it.
+
+    They stay in the one string in which they are listed and stored: an object for each would cost as much as
+    the chunk's hash.
+    """
+
+    packed: bytes
+    """36 bytes each: id, u32 size."""
+
+    @classmethod
+    def of(cls, *members: Member) -> Self:
+        """Return these."""
+        return cls(b"".join([_MEMBER.pack(member.id, member.size) for member in members]))
+
+    @property
+    def ids(self) -> list[ChunkId]:
+        """The ids alone."""
+        # The struct gives exactly this; the cast spares a call for each.
+        return cast("list[ChunkId]", [chunk for chunk, _ in _MEMBER.iter_unpack(self.packed)])
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes alone."""
+        return [size for _, size in _MEMBER.iter_unpack(self.packed)]
+
+    def __len__(self) -> int:
+        return len(self.packed) // _MEMBER.size
+
+    def __iter__(self) -> Iterator[Member]:
+        for chunk, size in _MEMBER.iter_unpack(self.packed):
+            yield Member(chunk, size)
+
+    @overload
+    def __getitem__(self, position: int) -> Member: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Member]: ...
+    def __getitem__(self, position: int | slice) -> Member | list[Member]:
+        return list(self)[position]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +126,7 @@ class PackContents:
     size: int
     """Bytes of the whole object."""
     salt: bytes
-    records: tuple[tuple[Record, tuple[Member, ...]], ...]
+    records: tuple[tuple[Record, Members], ...]
 
 
 class NodeKind(IntEnum):

@@ -1,7 +1,9 @@
 """The plan of the house, proved: layers, cycles, hidden imports, owners of packages, sizes, names."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+NATIVE = sorted(path for path in (ROOT / "dedupstore").rglob("*.[ch]"))
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
 
 
@@ -198,6 +201,33 @@ def test_sizes(name: str) -> None:
     for function in functions(TREES[name]):
         length = (function.end_lineno or 0) - function.lineno + 1
         assert length <= FUNCTION_MAX, f"{name}.{function.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=lambda path: path.name)
+def test_native_files_are_held_to_the_same_size(path: Path) -> None:
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines <= FILE_MAX, f"{path.name} has {lines} lines, {FILE_MAX} are allowed: split it by noun"
+
+
+def test_every_native_file_is_built_and_rebuilt() -> None:
+    """What the build knows neither as a source nor as what one depends on is not compiled, or not again."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    known: set[str] = set()
+    for module in project["tool"]["setuptools"]["ext-modules"]:
+        known.update(module["sources"], module.get("depends", ()))
+        found = {ROOT / name for name in module["sources"]}
+        while new := {file for path in found for file in included(path)} - found:
+            found |= new
+        beside = found - {ROOT / name for name in module["sources"]}
+        assert beside == {ROOT / name for name in module.get("depends", ())}, module["name"]
+    assert known == {path.relative_to(ROOT).as_posix() for path in NATIVE}
+    patterns = re.findall(r"\S+\[ch\]", (ROOT / "dev").read_text("utf-8"))
+    assert known == {p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern)}
+
+
+def included(path: Path) -> set[Path]:
+    """Return the headers of ours that a native file includes."""
+    return {path.parent / name for name in re.findall(r'#include "([^"]+)"', path.read_text("utf-8"))}
 
 
 def test_names_say_what_a_module_owns() -> None:

@@ -42,8 +42,9 @@ def run(
     with front.repository() as repository:
         repository.sync()
         with open_view(front, repository, asked) as seen:
-            front.say(seen.sentence)
             document = documents_of(seen, namespace).get(identity)
+            if document is not None:  # else the error says it
+                front.say(seen.sentence)
         status = status_of_findings(front.doubts(repository, wanted))
     if raw and document is not None:
         front.output.raw(document)

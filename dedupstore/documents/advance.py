@@ -40,13 +40,13 @@ from dedupstore.sources.bson.collection import (
 from dedupstore.sources.bson.stream import DocumentStream
 from dedupstore.sources.oplog.position import Position
 from dedupstore.sources.oplog.span import Span
-from dedupstore.sources.owners import Owners
+from dedupstore.sources.owners import OwnedSource
 from dedupstore.tree.walk import nodes_of
 
 _MODE = 0o600
 
 
-class AdvancedSource:
+class AdvancedSource(OwnedSource):
     """A replayed view as a source; see `dedupstore.sources.base.Source`.
 
     The view stays the caller's, who closes it after the snapshot.
@@ -60,6 +60,7 @@ class AdvancedSource:
 
         Raises `UsageError` if its base does not say where the log stood, or is somebody's dump folder.
         """
+        super().__init__()
         base = view.base.snapshot
         ends = span(base)
         if ends is None or base.source.paths != (b"/",):
@@ -76,7 +77,6 @@ class AdvancedSource:
         self._base_end = ends.end
         self._leaves = leaves_of(view.base.repo, view.base)
         self._clock = clock
-        self._owners = Owners()
         self._owner = os.getuid(), os.getgid()
         self._mtime = self._end.ts.seconds * 1_000_000_000
 
@@ -112,14 +112,6 @@ class AdvancedSource:
     def instant(self) -> datetime:
         """Return the second of the last operation."""
         return time_of(self._end.ts)
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of a numeric owner."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of a numeric group."""
-        return self._owners.group_name(gid)
 
     def close(self) -> None:
         """The view is the caller's."""

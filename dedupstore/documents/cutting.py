@@ -23,7 +23,7 @@ from dedupstore.errors import SourceError, UsageError
 from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, SourceSpec
 from dedupstore.sources.oplog.position import Position, header_of
-from dedupstore.sources.owners import Owners
+from dedupstore.sources.owners import OwnedSource
 
 MEMORY = 8 * 1024 * 1024
 _MODE = 0o600
@@ -129,7 +129,7 @@ class Cut:
         self._file.close()
 
 
-class SliceSource:
+class SliceSource(OwnedSource):
     """All slices that are known, and one more; see `dedupstore.sources.base.Source`."""
 
     all_or_nothing = True
@@ -150,6 +150,7 @@ class SliceSource:
         The cut must be complete; it stays open until the source is closed. Raises `UsageError` if it is
         empty.
         """
+        super().__init__()
         self.spec = SourceSpec(KIND, (b"/",), options)
         words = repr((KIND, sorted(options.items())))
         self.key = blake2b(words.encode(), digest_size=16).digest()
@@ -158,7 +159,6 @@ class SliceSource:
         self._cut = cut
         self._known = list(known)
         self._clock = clock
-        self._owners = Owners()
 
     def top(self) -> GivenFolder:
         """Return the folder of slices."""
@@ -185,14 +185,6 @@ class SliceSource:
         """Return the time of the last entry."""
         wall = self.facts.wall or self.facts.end.ts.seconds * 1000
         return _EPOCH + timedelta(milliseconds=wall)
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of a numeric owner."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of a numeric group."""
-        return self._owners.group_name(gid)
 
     def close(self) -> None:
         """Close the cut."""

@@ -20,8 +20,9 @@ from dedupstore.clock import Clock
 from dedupstore.errors import SourceError
 from dedupstore.findings import printable
 from dedupstore.model import Node, NodeKind
-from dedupstore.sources.base import SEGMENT_ENTRIES, Item, Listing, Patch, Stream
-from dedupstore.sources.segments import RECORD, pack_segment, unpack_folders, unpack_segment
+from dedupstore.sources.base import Item, Listing, Patch, Stream
+from dedupstore.sources.made import MadeFolder, segments_of
+from dedupstore.sources.segments import RECORD
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _WORD = 8
@@ -63,34 +64,21 @@ class Below:
 Entry: TypeAlias = Kept | Written | Opened | Below
 
 
-class GivenFolder:
+class GivenFolder(MadeFolder):
     """A folder of these entries; see `dedupstore.sources.base.Folder`."""
 
     def __init__(self, path: bytes, entries: Iterable[Entry], clock: Clock) -> None:
         """``path`` is absolute; names must differ."""
-        self.path = path
-        self.key = hashlib.blake2b(path, digest_size=16).digest()
-        self.unstable: set[bytes] = set()
+        super().__init__(path)
         self._clock = clock
         ordered = sorted(entries, key=lambda entry: entry.node.name)
         self.entries = ordered
         self._entries = {entry.node.name: entry for entry in ordered}
-        self._listing: Listing = tuple(
-            pack_segment((entry.node.name, _record(entry, clock)) for entry in part)
-            for part in (ordered[at : at + SEGMENT_ENTRIES] for at in range(0, len(ordered), SEGMENT_ENTRIES))
-        )
+        self._listing = segments_of([(entry.node.name, _record(entry, clock)) for entry in ordered])
 
     def listing(self) -> Listing:
         """Return the entries."""
         return self._listing
-
-    def items(self, segment: bytes) -> list[Item]:
-        """Take a segment apart."""
-        return unpack_segment(segment, 0)
-
-    def folders(self, segment: bytes) -> list[Item]:
-        """Return the folders in a segment."""
-        return unpack_folders(segment, 0)
 
     def node(self, item: Item) -> Node:
         """Return an entry's node: all of it where it is kept."""
@@ -103,9 +91,6 @@ class GivenFolder:
             return entry.node, -1
         into[: len(entry.data)] = entry.data
         return _sized(entry), len(entry.data)
-
-    def expect(self, items: Sequence[Item]) -> None:
-        """There is nothing to get ready."""
 
     def open(self, item: Item) -> Stream | Patch:
         """Open a file; raises what its opening raises."""
@@ -121,14 +106,6 @@ class GivenFolder:
         entry = self._entries[item.name]
         assert isinstance(entry, Below)
         return GivenFolder(os.path.join(self.path, item.name), entry.entries, self._clock)
-
-    def descends(self, item: Item) -> bool:
-        """Go everywhere."""
-        del item
-        return True
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class BytesStream:

@@ -18,8 +18,12 @@ from typing import cast
 
 from dedupstore.errors import FormatError, ObjectDamaged
 from dedupstore.format import constants as c
-from dedupstore.ids import ChunkId, TreeId
+from dedupstore.ids import ID_SIZE, ChunkId, TreeId
 from dedupstore.model import Data
+
+_TOP = 3
+"""Which byte of an id is the highest of the number that `cut_list_after` compares."""
+assert c.LIST_THRESHOLD < 1 << 8 * _TOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,25 @@ def cut_list_after(last: ChunkId, entries_in_page: int) -> bool:
     if entries_in_page < c.LIST_MIN_ENTRIES:
         return False
     return int.from_bytes(last[:4], "little") < c.LIST_THRESHOLD
+
+
+def find_list_cut(entries: bytes, first: int, entries_in_page: int) -> int | None:
+    """Find the end of a page that has so many entries and goes on with those from ``first`` on.
+
+    Returns the position behind its last one, ``None`` if it does not end among them: what asking
+    `cut_list_after` for each would give, but almost all are ruled out at once.
+    """
+    # An id below the threshold has a top byte that is none above the threshold's, which is 0.
+    tops = entries[_TOP :: c.LIST_ENTRY_SIZE]
+    before = entries_in_page - first
+    at = first + max(0, c.LIST_MIN_ENTRIES - entries_in_page - 1)
+    longest = first + c.LIST_MAX_ENTRIES - entries_in_page
+    while (at := tops.find(0, at, longest)) >= 0:
+        start = at * c.LIST_ENTRY_SIZE
+        at += 1
+        if cut_list_after(ChunkId(entries[start : start + ID_SIZE]), before + at):
+            return at
+    return longest if longest <= len(tops) else None
 
 
 def encode_list_page(page: ListPage) -> bytes:

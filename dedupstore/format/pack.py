@@ -7,7 +7,6 @@ caller's lock, sealing and reading back happen outside it. `read_header`, `read_
 
 import mmap
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +19,7 @@ from dedupstore.format.padding import padme
 from dedupstore.format.payload import decode_payload, encode_payload
 from dedupstore.format.rows import Row, decode_rows, encode_rows
 from dedupstore.ids import ChunkId, PackId, short
-from dedupstore.model import ChunkKind, Data, Member, PackContents, Record
+from dedupstore.model import ChunkKind, Data, Members, PackContents, Record
 
 CLOSE_FROM = 0.6
 """A pack that is at least this full (of its capacity) may be closed where little padding is lost."""
@@ -63,7 +62,7 @@ class PackBuilder:
     """One pack in the making, in a buffer of its final capacity.
 
     Threads: `fits`, `reserve`, `close` and `full` are called under the owner's lock; `seal` by any
-    thread for the space it reserved. Memory: the buffer, plus about 60 bytes a chunk.
+    thread for the space it reserved. Memory: the buffer, plus 36 bytes a chunk.
     """
 
     def __init__(  # the eight things a pack is bound to
@@ -99,7 +98,7 @@ class PackBuilder:
         )
         self._used = c.PACK_HEADER_SIZE
         self._directory_bytes = 16
-        self._records: list[tuple[Record, tuple[Member, ...]]] = []
+        self._records: list[tuple[Record, Members]] = []
         self.unsealed = 0
         """Reserved records whose sealing has not ended; kept by the owner under its lock."""
 
@@ -119,7 +118,7 @@ class PackBuilder:
         return padme(self._total(sealed, _entry_bytes(members))) <= len(self.buffer)
 
     def reserve(
-        self, length: int, codec: int, plain_length: int, members: Sequence[Member], base: ChunkId | None
+        self, length: int, codec: int, plain_length: int, members: Members, base: ChunkId | None
     ) -> Record:
         """Take space for a record of ``length`` compressed bytes; the caller checked `fits`.
 
@@ -132,7 +131,7 @@ class PackBuilder:
             )
         sealed = length + self._cipher.tag_size
         record = Record(self.name, len(self._records), self._used, sealed, codec, plain_length, base)
-        self._records.append((record, tuple(members)))
+        self._records.append((record, members))
         self._used += sealed
         self._directory_bytes += _entry_bytes(len(members))
         return record

@@ -12,19 +12,15 @@ from typing import TypeAlias
 from dedupstore.errors import ObjectDamaged
 from dedupstore.format import constants as c
 from dedupstore.ids import ChunkId, PackId, short
-from dedupstore.model import Member, Record
+from dedupstore.model import Members, Record
 
 Row: TypeAlias = tuple[int, int, int, bytes | None, bytes]
-Contents: TypeAlias = tuple[tuple[Record, tuple[Member, ...]], ...]
+Contents: TypeAlias = tuple[tuple[Record, Members], ...]
 
 
-def encode_rows(records: Sequence[tuple[Record, tuple[Member, ...]]]) -> list[Row]:
+def encode_rows(records: Sequence[tuple[Record, Members]]) -> list[Row]:
     """Return the rows of a pack's records, which must be all of them, in order."""
-    pack = c.MEMBER.pack
-    return [
-        (r.length, r.codec, r.plain_length, r.base, b"".join([pack(m.id, m.size) for m in members]))
-        for r, members in records
-    ]
+    return [(r.length, r.codec, r.plain_length, r.base, members.packed) for r, members in records]
 
 
 def decode_rows(pack: PackId, rows: Sequence[Row], limit: int) -> Contents:
@@ -35,7 +31,7 @@ def decode_rows(pack: PackId, rows: Sequence[Row], limit: int) -> Contents:
     if len(rows) > c.RECORDS_MAX or limit > c.PACK_SIZE_MAX:
         raise _nonsense(pack)
     offset = c.PACK_HEADER_SIZE
-    found: list[tuple[Record, tuple[Member, ...]]] = []
+    found: list[tuple[Record, Members]] = []
     for number, (length, codec, plain_length, base, packed) in enumerate(rows):
         if (
             not 0 < length <= limit - offset
@@ -46,8 +42,8 @@ def decode_rows(pack: PackId, rows: Sequence[Row], limit: int) -> Contents:
             or (base is not None and len(base) != c.HASH_SIZE)
         ):
             raise _nonsense(pack)
-        members = tuple([Member(ChunkId(name), size) for name, size in c.MEMBER.iter_unpack(packed)])
-        if sum([member.size for member in members]) != plain_length:
+        members = Members(packed)
+        if sum(members.sizes) != plain_length:
             raise _nonsense(pack)
         base_id = None if base is None else ChunkId(base)
         found.append((Record(pack, number, offset, length, codec, plain_length, base_id), members))

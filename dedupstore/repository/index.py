@@ -9,10 +9,10 @@ Processes: any number may read and write the same cache at once. Durability: see
 Memory: bounded by the arguments and results, and a table of the packs that were asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 import lmdb
@@ -146,29 +146,37 @@ class LocalIndex:
         """Return the number of chunks."""
         return self._entries(self._rows.chunks)
 
-    def add(self, pack: PackContents, *, segment: str | None = None, replace: bool = False) -> None:
-        """Add one pack: like `add_all`."""
-        self.add_all((pack,), segment=segment, replace=replace)
+    def add(self, pack: PackContents, *, segment: str | None = None, replace: bool = False) -> int | None:
+        """Add one pack, like `add_all`; return its number if none of its chunks had a place before."""
+        return self.add_all((pack,), segment=segment, replace=replace).get(pack.id)
 
     def add_all(
-        self, packs: Iterable[PackContents], *, segment: str | None = None, replace: bool = False
-    ) -> None:
+        self,
+        packs: Iterable[PackContents],
+        *,
+        segment: str | None = None,
+        replace: bool = False,
+        sole: Mapping[PackId, int] = MappingProxyType({}),
+    ) -> dict[PackId, int]:
         """Add packs, in a transaction for every 65 536 chunks or so; each pack is in whole or not.
 
         A pack that is known is added again without harm. A chunk that has a place in a live pack keeps
         it, unless ``replace``. With ``segment`` the packs are listed in it by the last transaction, so
-        a segment counts as read only once all of it is in.
+        a segment counts as read only once all of it is in. Returns the numbers of packs whose chunks had no
+        place before: as ``sole`` they spare the next call each chunk, unless the index was emptied since.
         """
         batch: list[PackContents] = []
-        numbers: list[int] = []
+        added: list[tuple[PackId, int, bool]] = []
         chunks = 0
         for pack in packs:
             batch.append(pack)
             chunks += sum(len(members) for _, members in pack.records)
             if chunks >= _BATCH:
-                numbers += self._add_batch(batch, replace, None, ())
+                added += self._add_batch(batch, replace, sole, None, ())
                 batch, chunks = [], 0
-        self._add_batch(batch, replace, segment, numbers)
+        if batch or segment is not None:
+            added += self._add_batch(batch, replace, sole, segment, [number for _, number, _ in added])
+        return {pack: number for pack, number, new in added if new}
 
     def forget(self, packs: Iterable[PackId]) -> None:
         """Remove packs, the places of chunks in them, and their tree records.
@@ -311,15 +319,20 @@ class LocalIndex:
         self._packs.clear()
 
     def _add_batch(
-        self, batch: Sequence[PackContents], replace: bool, segment: str | None, before: Sequence[int]
-    ) -> list[int]:
-        def add(txn: "lmdb.Transaction[bytes]") -> list[int]:
-            numbers = [self._rows.add(txn, pack, replace=replace) for pack in batch]
+        self,
+        batch: Sequence[PackContents],
+        replace: bool,
+        sole: Mapping[PackId, int],
+        segment: str | None,
+        before: Sequence[int],
+    ) -> list[tuple[PackId, int, bool]]:
+        def add(txn: "lmdb.Transaction[bytes]") -> list[tuple[PackId, int, bool]]:
+            added = [(p.id, *self._rows.add(txn, p, replace=replace, sole=sole.get(p.id))) for p in batch]
             if segment is not None:
-                self._rows.list_in_segment(txn, segment.encode(), [*before, *numbers])
-            return numbers
+                self._rows.list_in_segment(txn, segment.encode(), [*before, *[n for _, n, _ in added]])
+            return added
 
-        return self.write(add) if batch or segment is not None else []
+        return self.write(add)
 
     def _drop_chunks_of(self, doomed: frozenset[bytes]) -> None:
         size = NUMBER.size

@@ -29,6 +29,9 @@ from dedupstore.model import ChunkKind, PackContents
 
 CHUNK = struct.Struct("<IIIIBIII")
 """Pack number, record number, record offset, sealed length, codec, record's plain length, start, size."""
+CHUNK_RECORD = struct.Struct("<IIIIBI")
+CHUNK_PLACE = struct.Struct("<II")
+"""The parts of `CHUNK`: what chunks of one record share, and the rest."""
 NUMBER = struct.Struct(">I")
 TREE_KEY = struct.Struct(">II")
 
@@ -96,30 +99,43 @@ class Rows:
         value = txn.get(NUMBER.pack(number), db=self.packs)
         return None if value is None else parse_pack(value)[0]
 
-    def add(self, txn: "lmdb.Transaction[bytes]", pack: PackContents, *, replace: bool) -> int:
-        """Add a pack and places for its chunks; return its number.
+    def add(
+        self, txn: "lmdb.Transaction[bytes]", pack: PackContents, *, replace: bool, sole: int | None = None
+    ) -> tuple[int, bool]:
+        """Add a pack and places for its chunks; return its number, and whether every place is a new one.
 
-        A chunk keeps the place that it has, if that one's pack still exists, unless ``replace``.
+        A chunk keeps the place that it has, if that one's pack still exists, unless ``replace``. ``sole`` is
+        the number with which the pack was added when every place was new: while it has that, all is here.
         """
         number = self.number(txn, pack.id)
+        if number is not None and number == sole:
+            return number, True
         if number is None:
             number = take_number(txn, self.meta, _NEXT_PACK)
             key = NUMBER.pack(number)
             txn.put(pack.id, key, db=self.packids)
             row = PackRow(pack.id, pack.kind, pack.epoch, pack.size, pack.salt)
             txn.put(key, _COUNT.pack(0) + _encode(row), db=self.packs)
-        live = {number: True}
-        put, table = txn.put, self.chunks
         # Neighbours in the table are written together: a third faster than in the pack's order.
-        for chunk, value in sorted(_chunk_rows(number, pack)):
-            if put(chunk, value, overwrite=replace, db=table) or replace:
-                continue
-            old = _CHUNK_PACK.unpack_from(txn.get(chunk, b"", db=table))[0]
+        rows = sorted(_chunk_rows(number, pack))
+        with txn.cursor(db=self.chunks) as cursor:
+            # In one call, for each gives the interpreter lock away and has to wait until it has it back.
+            _, added = cursor.putmulti(rows, overwrite=replace)
+        if added < len(rows) and not replace:
+            self._take_over(txn, number, rows)
+        return number, added == len(rows) and not replace
+
+    def _take_over(
+        self, txn: "lmdb.Transaction[bytes]", number: int, rows: Iterable[tuple[ChunkId, bytes]]
+    ) -> None:
+        """Give chunks of a pack the places in it whose present ones are in packs that are gone."""
+        live = {number: True}
+        for chunk, value in rows:
+            old = _CHUNK_PACK.unpack_from(txn.get(chunk, b"", db=self.chunks))[0]
             if old not in live:
                 live[old] = txn.get(NUMBER.pack(old), db=self.packs) is not None
             if not live[old]:
-                put(chunk, value, db=table)
-        return number
+                txn.put(chunk, value, db=self.chunks)
 
     def list_in_segment(self, txn: "lmdb.Transaction[bytes]", name: bytes, numbers: Sequence[int]) -> None:
         """Add packs to the list of a segment, and count that they are in it."""
@@ -226,24 +242,12 @@ def _numbers(value: bytes) -> tuple[int, ...]:
 
 
 def _chunk_rows(number: int, pack: PackContents) -> Iterable[tuple[ChunkId, bytes]]:
-    encode = CHUNK.pack
+    # What all chunks of a record share is packed once: two of eight numbers are a chunk's own.
+    shared, own = CHUNK_RECORD.pack, CHUNK_PLACE.pack
     for record, members in pack.records:
+        head = shared(number, record.number, record.offset, record.length, record.codec, record.plain_length)
         base = record.base or b""
         start = 0
-        for member in members:
-            size = member.size
-            yield (
-                member.id,
-                encode(
-                    number,
-                    record.number,
-                    record.offset,
-                    record.length,
-                    record.codec,
-                    record.plain_length,
-                    start,
-                    size,
-                )
-                + base,
-            )
+        for chunk, size in zip(members.ids, members.sizes, strict=True):
+            yield chunk, head + own(start, size) + base
             start += size

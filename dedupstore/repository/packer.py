@@ -7,7 +7,7 @@ sizes). A pack closes when the next record does not fit, or earlier where paddin
 
 import mmap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from dedupstore.clock import Clock
 from dedupstore.errors import StoreError
@@ -15,7 +15,7 @@ from dedupstore.format.crypto import Cipher
 from dedupstore.format.keys import EpochKeys
 from dedupstore.format.pack import PackBuilder
 from dedupstore.ids import ChunkId, PackId, SessionId
-from dedupstore.model import ChunkKind, Data, Member, Record
+from dedupstore.model import ChunkKind, Data, Members, Record
 from dedupstore.repository.buffers import BufferPool
 
 OPEN_PACKS = 2
@@ -59,7 +59,7 @@ class Packer:
         codec: int,
         data: Data,
         plain_length: int,
-        members: Sequence[Member],
+        members: Members,
         base: ChunkId | None = None,
     ) -> None:
         """Seal one compressed record into an open pack. May wait for a buffer; may call ``full``."""
@@ -74,7 +74,7 @@ class Packer:
             self._full(builder)
 
     def _reserve(
-        self, codec: int, data: Data, plain_length: int, members: Sequence[Member], base: ChunkId | None
+        self, codec: int, data: Data, plain_length: int, members: Members, base: ChunkId | None
     ) -> tuple[PackBuilder, Record]:
         """Find room for a record. Never waits for a buffer, nor hands on a pack, under the lock."""
         slot: int | None = None

@@ -81,11 +81,14 @@ class SegmentWriter:
         self._keychain = keychain
         self._index = index
         self._batch: list[PackContents] = []
+        self._sole: dict[PackId, int] = {}
         self._chunks = 0
 
-    def add(self, pack: PackContents) -> None:
-        """Take a durable pack; may put a segment."""
+    def add(self, pack: PackContents, number: int | None = None) -> None:
+        """Take a durable pack; may put a segment. ``number`` is what `LocalIndex.add` said of it."""
         self._batch.append(pack)
+        if number is not None:
+            self._sole[pack.id] = number
         self._chunks += sum(len(members) for _, members in pack.records)
         if self._chunks >= SEGMENT_CHUNKS:
             self.flush()
@@ -122,8 +125,8 @@ class SegmentWriter:
         name = plain_hash(stored).hex()
         self._store.put(ObjectKey(ObjectKind.INDEX, name), [stored])
         # Added again, for another process may have emptied the index since: what is listed must be there.
-        self._index.add_all(self._batch, segment=name)
-        self._batch, self._chunks = [], 0
+        self._index.add_all(self._batch, segment=name, sole=self._sole)
+        self._batch, self._sole, self._chunks = [], {}, 0
 
 
 def adopt(

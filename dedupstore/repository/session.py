@@ -17,7 +17,7 @@ from dedupstore.format.pack import PackBuilder
 from dedupstore.format.session import SessionState
 from dedupstore.format.snapshot import encode_snapshot, snapshot_id
 from dedupstore.ids import ChunkId, PackId, SessionId, SnapshotId, TreeId
-from dedupstore.model import ChunkKind, Data, Member, PackContents, Snapshot
+from dedupstore.model import ChunkKind, Data, Member, Members, PackContents, Snapshot
 from dedupstore.objectstore.base import ObjectWriter
 from dedupstore.repository import segments
 from dedupstore.repository.buffers import BufferPool
@@ -189,7 +189,7 @@ class WriteSession:
             self._used[number] = pack
         return True
 
-    def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:
+    def add(self, codec: int, data: Data, plain_length: int, members: Members) -> None:
         """Store a record of claimed data chunks, compressed by the caller. Raises `StoreError` kinds."""
         self._pack(ChunkKind.DATA, codec, data, plain_length, members)
 
@@ -199,7 +199,7 @@ class WriteSession:
         if not data or not self.claim([chunk])[0]:
             return Stored(chunk, new=False)
         codec, packed = Compressor(self.compression).compress(data)
-        members = [Member(chunk, len(data))]
+        members = Members.of(Member(chunk, len(data)))
         self._pack(kind, codec, packed, len(data), members)
         return Stored(chunk, new=True)
 
@@ -289,11 +289,9 @@ class WriteSession:
         if not members:
             return
         codec, packed = self._tree_compressor.compress(plain)
-        self._pack(ChunkKind.TREE, codec, packed, len(plain), members)
+        self._pack(ChunkKind.TREE, codec, packed, len(plain), Members.of(*members))
 
-    def _pack(
-        self, kind: ChunkKind, codec: int, data: Data, plain_length: int, members: Sequence[Member]
-    ) -> None:
+    def _pack(self, kind: ChunkKind, codec: int, data: Data, plain_length: int, members: Members) -> None:
         self._uploader.check()
         try:
             self._packers[kind].add(codec, data, plain_length, members)
@@ -309,8 +307,7 @@ class WriteSession:
 
     def _durable(self, contents: PackContents, stored: memoryview) -> None:
         """The pack is in the store: tell the index, then stop holding its chunks as pending."""
-        self._index.add(contents)
-        self._segments.add(contents)
+        self._segments.add(contents, self._index.add(contents))
         if contents.kind is ChunkKind.TREE:
             rows = [(r.offset, bytes(stored[r.offset : r.offset + r.length])) for r, _ in contents.records]
             with contextlib.suppress(NotFoundError):  # the cache was emptied this instant
@@ -318,7 +315,7 @@ class WriteSession:
         with self._lock:
             self.counters.stored_bytes += contents.size
             for _, members in contents.records:
-                self._pending.difference_update([member.id for member in members])
+                self._pending.difference_update(members.ids)
 
     def _validate(self) -> None:
         """See that no collection since the start took what this snapshot relies on."""

@@ -13,22 +13,31 @@ promises nothing about durability, that is for ``save``.
 """
 
 import struct
-from collections.abc import Callable, Iterable
-from itertools import repeat
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice, repeat
+from operator import le
 
 from dedupstore.errors import UsageError
 from dedupstore.findings import printable
-from dedupstore.format.chunklist import ListPage, cut_list_after, encode_list_page
+from dedupstore.format.chunklist import (
+    ListPage,
+    content_size,
+    cut_list_after,
+    encode_list_page,
+    find_list_cut,
+    iter_entries,
+)
 from dedupstore.format.constants import (
     HOLE_MAX,
     LIST_DEPTH_MAX,
     LIST_ENTRY,
+    LIST_ENTRY_SIZE,
     LIST_INLINE_MAX,
     LIST_REF,
     PAGE_LEVEL_MAX,
 )
 from dedupstore.format.tree import Page, PageRef, PageSplitter, encode_page
-from dedupstore.ids import HOLE, ChunkId, TreeId
+from dedupstore.ids import HOLE, ID_SIZE, ChunkId, TreeId
 from dedupstore.model import Node, NodeKind, Summary
 
 _DIR = int(NodeKind.DIR)
@@ -174,6 +183,11 @@ class _OpenList:
         self.size = 0
 
 
+def _are_labels(labels: Sequence[bytes], count: int) -> bool:
+    """Tell whether these label so many chunks that follow each other."""
+    return len(labels) == count and labels[0] != b"" and all(map(le, labels, islice(labels, 1, None)))
+
+
 class ContentBuilder:
     """Turns a file's chunks, in order, into what its node carries as ``content`` and ``depth``.
 
@@ -229,6 +243,40 @@ class ContentBuilder:
         self.size += size
         self._add(1, LIST_REF, ChunkId(page), size, label)
 
+    def extend(self, entries: bytes, labels: Sequence[bytes] = ()) -> None:
+        """Add the next chunks, no holes, as content entries: `append` for each, in a third of the time."""
+        count = len(entries) // LIST_ENTRY_SIZE
+        if not count or (labels and not _are_labels(labels, count)):
+            self._append_each(entries, labels)
+            return
+        if self._label != (first := labels[0] if labels else b""):
+            self._relabel(first)
+        if labels:
+            self._label = labels[-1]
+        if self._inline and self._levels[0].count + count > self._inline_max:
+            self._leave_node()
+        at = 0
+        while at < count:
+            page = self._levels[0]
+            cut = None if self._inline else find_list_cut(entries, at, page.count)
+            end = count if cut is None else cut
+            part = entries[at * LIST_ENTRY_SIZE : end * LIST_ENTRY_SIZE]
+            size = content_size(part)
+            page.entries += part
+            page.labels += labels[at:end]
+            page.count += end - at
+            page.last = ChunkId(part[-LIST_ENTRY_SIZE:][:ID_SIZE])
+            page.size += size
+            self.size += size
+            if cut is not None:
+                self._close(0)
+            at = end
+
+    def _append_each(self, entries: bytes, labels: Sequence[bytes]) -> None:
+        """Add chunks one by one; for labels that one by one are found wrong."""
+        for (chunk, size), label in zip(iter_entries(entries), chain(labels, repeat(b"")), strict=False):
+            self.append(chunk, size, label)
+
     def finish(self) -> tuple[bytes, int]:
         """Save what is still open; return the node's ``content`` and ``depth``. Spent afterwards."""
         if self._inline:
@@ -254,15 +302,18 @@ class ContentBuilder:
         self._label = label
 
     def _append(self, chunk: ChunkId, length: int) -> None:
-        page = self._levels[0]
-        if self._inline and page.count == self._inline_max:
-            # One too many to stay in the node: send what is there through the pages as if from the start.
-            self._inline = False
-            self._levels = [_OpenList()]
-            labels = page.labels or repeat(b"")
-            for entry, label in zip(LIST_ENTRY.iter_unpack(page.entries), labels, strict=False):
-                self._add(0, LIST_ENTRY, ChunkId(entry[0]), entry[1], label)
+        if self._inline and self._levels[0].count == self._inline_max:
+            self._leave_node()
         self._add(0, LIST_ENTRY, chunk, length, self._label)
+
+    def _leave_node(self) -> None:
+        """Send what can not stay in the node through the pages as if from the start."""
+        page = self._levels[0]
+        self._inline = False
+        self._levels = [_OpenList()]
+        labels = page.labels or repeat(b"")
+        for entry, label in zip(LIST_ENTRY.iter_unpack(page.entries), labels, strict=False):
+            self._add(0, LIST_ENTRY, ChunkId(entry[0]), entry[1], label)
 
     def _add(self, level: int, layout: struct.Struct, identifier: ChunkId, size: int, label: bytes) -> None:
         page = self._levels[level]

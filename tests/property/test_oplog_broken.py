@@ -12,7 +12,7 @@ from dedupstore.sources.bson import raw
 from dedupstore.sources.oplog.catalog import Catalog
 from dedupstore.sources.oplog.collapse import collapse
 from dedupstore.sources.oplog.position import Ts
-from dedupstore.testing.oplogs import History, HistoryOptions
+from dedupstore.testing.oplog.history import History, HistoryOptions
 
 VERSIONS = [(4, 4), (5, 0), (8, 0)]
 

@@ -1,6 +1,6 @@
 """The oplog engine against histories: at every timestamp, from every base, it gives what the server held.
 
-Histories and what they leave come from `dedupstore.testing.oplogs`, which shares no code with the engine.
+Histories and what they leave come from `dedupstore.testing.oplog.history`: it shares no code with the engine.
 The longest history has 2,000 operations and is restored at 50 timestamps; ``DSTORE_TEST_OPERATIONS`` sets
 another number, and from 20,000 on it is restored at 200.
 """
@@ -20,15 +20,15 @@ from dedupstore.sources.oplog.compose import patch_of
 from dedupstore.sources.oplog.diff import apply_update
 from dedupstore.sources.oplog.merge import applied
 from dedupstore.sources.oplog.position import Ts
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogfuzzy import Base, Reader, exact
-from dedupstore.testing.oplogidentity import id_of, identity
-from dedupstore.testing.oplogmodel import Written, raw_id
-from dedupstore.testing.oplogpatch import patched
-from dedupstore.testing.oplogprimary import Primary
-from dedupstore.testing.oplogs import History, HistoryOptions
-from dedupstore.testing.oplogwrites import Writes
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.fuzzy import Base, Reader, exact
+from dedupstore.testing.oplog.history import History, HistoryOptions
+from dedupstore.testing.oplog.identity import id_of, identity
+from dedupstore.testing.oplog.model import Written, raw_id
+from dedupstore.testing.oplog.patch import patched
+from dedupstore.testing.oplog.primary import Primary
+from dedupstore.testing.oplog.writes import Writes
 from tests.support.histories import (
     catalog_of,
     collapsed,

@@ -11,8 +11,8 @@ from dedupstore.errors import SourceError
 from dedupstore.sources.bson import raw
 from dedupstore.sources.oplog.compose import patch_of
 from dedupstore.sources.oplog.diff import apply_update, check_update
-from dedupstore.testing.oplogpatch import patched
-from dedupstore.testing.oplogupdates import Edit, difference, difference_entry, in_server_order
+from dedupstore.testing.oplog.patch import patched
+from dedupstore.testing.oplog.updates import Edit, difference, difference_entry, in_server_order
 
 EXAMPLES = 100
 NAMES = st.sampled_from([b"a", b"b", b"c", b"d", b"s", b"0", b"1", b"", b"x.y"])

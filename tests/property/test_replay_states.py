@@ -28,9 +28,9 @@ from dedupstore.sources.bson.collection import read_facts
 from dedupstore.sources.bson.order import sort_key
 from dedupstore.sources.bson.raw import id_of
 from dedupstore.sources.oplog.position import header_of
-from dedupstore.testing.oplogfuzzy import Reader, exact
-from dedupstore.testing.oplogmodel import State
-from dedupstore.testing.oplogs import History, HistoryOptions
+from dedupstore.testing.oplog.fuzzy import Reader, exact
+from dedupstore.testing.oplog.history import History, HistoryOptions
+from dedupstore.testing.oplog.model import State
 from tests.support.repos import content, create, run, small_config, walk
 from tests.unit.documents.dump_samples import described, in_natural_order, store_base, ts_of
 from tests.unit.documents.log_samples import cut, store

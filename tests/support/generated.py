@@ -26,9 +26,9 @@ from dedupstore.sources.bson.collection import VIEW, CollectionInfo
 from dedupstore.sources.bson.raw import id_of
 from dedupstore.sources.bson.source import ArchiveSource
 from dedupstore.sources.oplog.position import Position, header_of
-from dedupstore.testing.oplogfuzzy import Base
-from dedupstore.testing.oplogmodel import VIEWS
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Base
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.model import VIEWS
 from tests.support.repos import OPTIONS, run
 from tests.unit.export.views import Listed, ListedView
 

@@ -9,12 +9,12 @@ from dedupstore.sources.oplog.catalog import Catalog, Covers
 from dedupstore.sources.oplog.collapse import MEMORY, collapse
 from dedupstore.sources.oplog.collapsed import Collapsed
 from dedupstore.sources.oplog.position import Ts
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogfuzzy import Base
-from dedupstore.testing.oplogidentity import id_of, identity
-from dedupstore.testing.oplogindexes import index_name
-from dedupstore.testing.oplogmodel import VIEWS, Collection, Described, Moment, State, raw_id
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.fuzzy import Base
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.identity import id_of, identity
+from dedupstore.testing.oplog.indexes import index_name
+from dedupstore.testing.oplog.model import VIEWS, Collection, Described, Moment, State, raw_id
 from tests.support.oplogcases import Case
 
 NESTED = (bson.DOCUMENT, bson.ARRAY)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Value
-from dedupstore.testing.oplogfuzzy import Base, Scanned
-from dedupstore.testing.oplogidentity import id_of, identity
-from dedupstore.testing.oplogindexes import id_index
-from dedupstore.testing.oplogmodel import Collection, Described, Meta, raw_id
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Value
+from dedupstore.testing.oplog.fuzzy import Base, Scanned
+from dedupstore.testing.oplog.identity import id_of, identity
+from dedupstore.testing.oplog.indexes import id_index
+from dedupstore.testing.oplog.model import Collection, Described, Meta, raw_id
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "oplog"
 

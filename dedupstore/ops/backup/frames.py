@@ -168,8 +168,7 @@ class Assembly:
             return node
         only = only_piece(parts)
         if only is not None:
-            chunk, size = only
-            return msgspec.structs.replace(node, content=chunk + size.to_bytes(4, "little"))
+            return msgspec.structs.replace(node, content=only)
         content = parts[0] if isinstance(parts[0], ContentBuilder) else ContentBuilder(self._save)
         append_all(content, parts)
         packed, depth = content.finish()

@@ -9,29 +9,39 @@ import mmap
 from functools import partial
 from typing import TypeAlias
 
+from dedupstore.format.constants import LIST_ENTRY_SIZE
 from dedupstore.ids import HOLE, ChunkId, TreeId
 from dedupstore.sources.base import Known
 from dedupstore.tree.build import ContentBuilder
 
 
 class Batch:
-    """A buffer on its way: pieces are ``(start, end)`` of chunks in it, ids come from a worker.
+    """A buffer on its way: pieces are ``(start, end)`` of chunks in it.
 
     ``hashed`` has the ids that the reading thread knows already, by position; ``labels`` those of the
-    chunks that have any.
+    chunks that have any. ``entries`` are the pieces' content entries, once a worker knows their ids.
     """
 
-    __slots__ = ("buffer", "done", "hashed", "ids", "labels", "pieces", "used", "view")
+    __slots__ = ("buffer", "done", "entries", "hashed", "labels", "pieces", "used", "view")
 
     def __init__(self, buffer: mmap.mmap) -> None:
         self.buffer = buffer
         self.view = memoryview(buffer)
         self.used = 0
         self.pieces: list[tuple[int, int]] = []
-        self.ids: list[ChunkId] = []
+        self.entries = b""
         self.hashed: dict[int, ChunkId] = {}
         self.labels: dict[int, bytes] = {}
         self.done = False
+
+    def entries_of(self, first: int, last: int) -> bytes:
+        """Return the content entries of some pieces."""
+        return self.entries[first * LIST_ENTRY_SIZE : last * LIST_ENTRY_SIZE]
+
+    def labels_of(self, first: int, last: int) -> list[bytes]:
+        """Return the labels of some pieces of one file; empty if they have none."""
+        labels = self.labels
+        return [labels[number] for number in range(first, last)] if first in labels else []
 
 
 Part: TypeAlias = tuple[Batch, int, int] | int | Known | ContentBuilder
@@ -45,14 +55,13 @@ def is_done(parts: Parts) -> bool:
     return all(not isinstance(part, tuple) or part[0].done for part in parts)
 
 
-def only_piece(parts: Parts) -> tuple[ChunkId, int] | None:
-    """Return chunk and size if ``parts``, all done, are a single piece and nothing else."""
+def only_piece(parts: Parts) -> bytes | None:
+    """Return the content entry if ``parts``, all done, are a single piece and nothing else."""
     part = parts[0]
     if len(parts) == 1 and isinstance(part, tuple):
         batch, first, last = part
         if last - first == 1:
-            start, end = batch.pieces[first]
-            return batch.ids[first], end - start
+            return batch.entries_of(first, last)
     return None
 
 
@@ -76,12 +85,7 @@ def append_all(content: ContentBuilder, parts: Parts) -> None:
                     content.append_page(TreeId(chunk), size, label, partial(part.expand, entry))
         elif isinstance(part, tuple):
             batch, first, last = part
-            ids, labels = batch.ids, batch.labels
-            for number, (start, end) in enumerate(batch.pieces[first:last], first):
-                if labels:
-                    append(ids[number], end - start, labels.get(number, b""))
-                else:
-                    append(ids[number], end - start)
+            content.extend(batch.entries_of(first, last), batch.labels_of(first, last))
 
 
 def fold(content: ContentBuilder, parts: Parts) -> None:

@@ -21,14 +21,17 @@ import queue
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from dedupstore.chunker.base import Chunker
 from dedupstore.errors import Interrupted, ObjectNotFound, SourceError, UsageError
+from dedupstore.format import chunkids
+from dedupstore.format.chunklist import pack_entries
 from dedupstore.format.codec import Compression, Compressor
 from dedupstore.format.crypto import chunk_id
 from dedupstore.ids import HOLE, ChunkId, short
-from dedupstore.model import Data, Member, Node
+from dedupstore.model import Data, Members, Node
 from dedupstore.ops.backup.pace import Pace
 from dedupstore.ops.backup.parts import Batch, Parts, fold, is_done
 from dedupstore.repository.buffers import BufferPool
@@ -61,7 +64,7 @@ class ChunkSink(Protocol):
         """Note that content consists of these without adding them; say which the repository has."""
         ...
 
-    def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:
+    def add(self, codec: int, data: Data, plain_length: int, members: Members) -> None:
         """Store a record."""
         ...
 
@@ -329,12 +332,12 @@ class Pipeline:
         return last
 
     def _cut_by(self, cutter: Cutter, batch: Batch, start: int, *, final: bool) -> int:
-        last = start
-        for cut, label in cutter.cuts(batch.view[start : batch.used], final=final):
-            if label:
-                batch.labels[len(batch.pieces)] = label
-            batch.pieces.append((last, start + cut))
-            last = start + cut
+        found = cutter.cuts(batch.view[start : batch.used], final=final)
+        ends = [start + end for end, _ in found]
+        if any(label for _, label in found):
+            batch.labels.update(enumerate([label for _, label in found], len(batch.pieces)))
+        batch.pieces.extend(pairwise([start, *ends]))
+        last = ends[-1] if ends else start
         if final and last != batch.used:
             raise SourceError(f"a stream's cutter left {batch.used - last} bytes at its end: report this")
         return last
@@ -359,12 +362,16 @@ class Pipeline:
         self._pool.give(batch.buffer)
 
     def _process(self, batch: Batch, compressor: Compressor) -> None:
-        view, key = batch.view, self._id_key
-        hashed = batch.hashed
-        batch.ids = ids = [
-            hashed.get(number) or chunk_id(key, view[start:end])
-            for number, (start, end) in enumerate(batch.pieces)
-        ]
+        view, key, hashed = batch.view, self._id_key, batch.hashed
+        if hashed:
+            ids = [
+                hashed.get(number) or chunk_id(key, view[start:end])
+                for number, (start, end) in enumerate(batch.pieces)
+            ]
+            batch.entries = pack_entries(zip(ids, [end - start for start, end in batch.pieces], strict=True))
+        else:
+            batch.entries = chunkids.entries(key, view, batch.pieces)
+            ids = Members(batch.entries).ids
         group: list[int] = []
         size = 0
         for number, mine in enumerate(self._sink.claim(ids)):
@@ -380,12 +387,13 @@ class Pipeline:
             self._record(batch, group, size, compressor)
 
     def _record(self, batch: Batch, group: list[int], size: int, compressor: Compressor) -> None:
-        pieces, ids = batch.pieces, batch.ids
+        pieces = batch.pieces
         start, end = pieces[group[0]][0], pieces[group[-1]][1]
         if end - start == size:
             plain: Data = batch.view[start:end]
+            members = Members(batch.entries_of(group[0], group[-1] + 1))
         else:  # known chunks lay between
             plain = b"".join([batch.view[pieces[n][0] : pieces[n][1]] for n in group])
-        members = [Member(ids[n], pieces[n][1] - pieces[n][0]) for n in group]
+            members = Members(b"".join([batch.entries_of(n, n + 1) for n in group]))
         codec, packed = compressor.compress(plain)
         self._sink.add(codec, packed, size, members)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dedupstore.format.codec import Compression
 from dedupstore.ids import ChunkId, TreeId
-from dedupstore.model import ChunkKind, Data, Member
+from dedupstore.model import ChunkKind, Data, Member, Members
 from dedupstore.ops.backup.pipeline import ChunkSink
 from dedupstore.repository.index import LocalIndex
 from dedupstore.repository.keychain import Keychain
@@ -55,7 +55,7 @@ class DrySink:
         with self._lock:
             return [have or chunk in self._claimed for chunk, have in zip(ids, known, strict=True)]
 
-    def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:  # noqa: ARG002
+    def add(self, codec: int, data: Data, plain_length: int, members: Members) -> None:  # noqa: ARG002
         """Count a record."""
         with self._lock:
             self.counters.chunks_new += len(members)
@@ -66,7 +66,7 @@ class DrySink:
         """Count a page."""
         chunk = self._keychain.chunk_id(ChunkKind.TREE, page)
         if self.claim([chunk])[0]:
-            self.add(0, page, len(page), [Member(chunk, len(page))])
+            self.add(0, page, len(page), Members.of(Member(chunk, len(page))))
         return TreeId(chunk)
 
     def reuse(self, tree: TreeId) -> None:

@@ -14,7 +14,7 @@ from dedupstore.format import constants as c
 from dedupstore.format.crypto import plain_hash
 from dedupstore.format.pack import open_header, read_directory, read_header, read_trailer
 from dedupstore.ids import PackId, short
-from dedupstore.model import Member, PackContents, Record
+from dedupstore.model import Members, PackContents, Record
 from dedupstore.objectstore.base import ObjectKey, ObjectKind
 from dedupstore.ops.verify.register import Register
 from dedupstore.ops.verify.structure import TROUBLE, survive
@@ -125,9 +125,7 @@ class PackReader:
         self._register.add_pack(pack.id, error)
         return None
 
-    def _check_record(
-        self, pack: PackContents, record: Record, members: tuple[Member, ...], data: memoryview
-    ) -> None:
+    def _check_record(self, pack: PackContents, record: Record, members: Members, data: memoryview) -> None:
         try:
             sealed = data[record.offset : record.offset + record.length]
             plain = self._view.reader.open_record(record, sealed)

@@ -10,38 +10,15 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "elsewhere buffers.py does the work");
-
-enum { DOCUMENT_MIN = 5, DOCUMENT_MAX = (16 << 20) + (16 << 10) };
-enum { DOUBLE = 0x01, STRING = 0x02, BINARY = 0x05, OBJECT_ID = 0x07, BOOL = 0x08, DATE = 0x09 };
-enum { SYMBOL = 0x0E, INT32 = 0x10, TIMESTAMP = 0x11, INT64 = 0x12 };
-enum { ID_VALUE = 9, LONG_KEY = 1024 };
-
-static uint32_t load32(const unsigned char *at)
-{
-    uint32_t number;
-    memcpy(&number, at, 4);
-    return number;
-}
-
-static uint64_t load64(const unsigned char *at)
-{
-    uint64_t number;
-    memcpy(&number, at, 8);
-    return number;
-}
+#include "_keys.h"
 
 /* Returns the size of the whole document at `at`, 0 if there is none. */
 static size_t document_size(const unsigned char *at, size_t room)
 {
-    if (room < DOCUMENT_MIN)
-        return 0;
-    uint32_t size = load32(at);
-    return size >= DOCUMENT_MIN && size <= DOCUMENT_MAX && size <= room && !at[size - 1] ? size : 0;
+    const uint8_t *end = document_end(at, at + room);
+    return end && end - at <= DOCUMENT_MAX ? (size_t)(end - at) : 0;
 }
 
 typedef struct {
@@ -60,7 +37,7 @@ typedef struct {
 } Found;
 
 /* Sees to room for `more` bytes of keys; returns where they may be written, or NULL without memory. */
-static unsigned char *key_room(Found *found, size_t more)
+static unsigned char *arena_room(Found *found, size_t more)
 {
     if (!found->keys || found->space - found->used < more) {
         size_t space = found->space + found->space / 2 + more + 4096;
@@ -73,116 +50,20 @@ static unsigned char *key_room(Found *found, size_t more)
     return found->keys + found->used;
 }
 
-static unsigned char *put_big(unsigned char *to, uint64_t number, int bytes)
-{
-    for (int n = bytes - 1; n >= 0; n--)
-        *to++ = (unsigned char)(number >> 8 * n);
-    return to;
-}
-
-/* The body of a whole number, as _integer() in order.py. */
-static unsigned char *put_integer(unsigned char *to, int64_t number)
-{
-    *to = number > 0 ? 0x50 : number < 0 ? 0x30 : 0x40;
-    if (!number)
-        return to + 1;
-    uint64_t magnitude = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
-    to = put_big(to + 1, number < 0 ? ~magnitude : magnitude, 8);
-    *to = number < 0 ? 0xFF : 0x00;
-    return to + 1;
-}
-
-static unsigned char *put_text(unsigned char *to, const unsigned char *text, size_t size)
-{
-    if (!memchr(text, 0, size)) {
-        memcpy(to, text, size);
-        to += size;
-    } else {
-        for (size_t n = 0; n < size; n++) {
-            *to++ = text[n];
-            if (!text[n])
-                *to++ = 0xFF;
-        }
-    }
-    *to = 0;
-    return to + 1;
-}
-
 /* Makes the key of a document: 1 if it did, 0 if the caller's function has to, -1 without memory. */
 static int make_key(Found *found, Document *document)
 {
-    const unsigned char *doc = document->at, *value = doc + ID_VALUE;
-    size_t room = document->size > ID_VALUE ? document->size - ID_VALUE - 1 : 0;
-    unsigned char *to;
-    if (document->size <= ID_VALUE || memcmp(doc + 5, "_id", 4))
+    Value id;
+    size_t need;
+    if (!find_id(document->at, document->at + document->size, &id) || !(need = key_room(id)))
         return 0;
-    size_t need = 32, text = 0;
-    int kind = doc[4];
-    if (kind == STRING || kind == SYMBOL || kind == BINARY) {
-        if (room < 4)
-            return 0;
-        text = load32(value);
-        if (text > LONG_KEY || (kind == BINARY ? text + 5 > room : !text || text + 4 > room || value[text + 3]))
-            return 0;
-        need += 2 * text;
-    }
-    if (!(to = key_room(found, need)))
+    uint8_t *to = arena_room(found, need), *end;
+    if (!to)
         return -1;
-    unsigned char *start = to;
-    switch (kind) {
-    case OBJECT_ID:
-        if (room < 12)
-            return 0;
-        *to = 0x68;
-        memcpy(to + 1, value, 12);
-        to += 13;
-        break;
-    case STRING:
-    case SYMBOL:
-        *to = 0x40;
-        to = put_text(to + 1, value + 4, text - 1);
-        break;
-    case BINARY:
-        *to = 0x60;
-        to = put_big(to + 1, text, 4);
-        memcpy(to, value + 4, text + 1);
-        to += text + 1;
-        break;
-    case INT32:
-        if (room < 4)
-            return 0;
-        *to = 0x30;
-        to = put_integer(to + 1, (int32_t)load32(value));
-        break;
-    case INT64:
-        if (room < 8)
-            return 0;
-        *to = 0x30;
-        to = put_integer(to + 1, (int64_t)load64(value));
-        break;
-    case DOUBLE: {
-        double number;
-        if (room < 8)
-            return 0;
-        memcpy(&number, value, 8);
-        if (!(number > -9007199254740992.0 && number < 9007199254740992.0 && (double)(int64_t)number == number))
-            return 0;
-        *to = 0x30;
-        to = put_integer(to + 1, (int64_t)number);
-        break;
-    }
-    case DATE:
-    case TIMESTAMP:
-        if (room < 8)
-            return 0;
-        *to = kind == DATE ? 0x78 : 0x80;
-        to = put_big(to + 1, load64(value) ^ (kind == DATE ? (uint64_t)1 << 63 : 0), 8);
-        break;
-    default:
+    if (!(end = put_key(to, id)))
         return 0;
-    }
     document->key = found->used;
-    document->key_size = (uint32_t)(to - start);
+    document->key_size = (uint32_t)(end - to);
     found->used += document->key_size;
     return 1;
 }
@@ -316,7 +197,7 @@ static int ask(Found *found, PyObject *key_of)
                 Py_XDECREF(key);
                 return -1;
             }
-            unsigned char *to = size > UINT32_MAX ? NULL : key_room(found, (size_t)size);
+            unsigned char *to = size > UINT32_MAX ? NULL : arena_room(found, (size_t)size);
             if (!to) {
                 Py_DECREF(key);
                 PyErr_NoMemory();

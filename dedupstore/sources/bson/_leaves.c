@@ -5,7 +5,7 @@
  * nested deeper than NESTING) makes it give up: it returns None, and the definition finds the words. An order that
  * only exact arithmetic settles (a decimal128, a large integer beside a double) is left undecided.
  *
- * Memory: reads nothing outside the window, which must not change meanwhile; 8 bytes a leaf. No state; `walk` lets
+ * Memory: reads nothing outside the window, which must not change meanwhile; 32 bytes a leaf. No state; `walk` lets
  * go of the GIL; any thread.
  */
 #ifndef Py_LIMITED_API
@@ -13,19 +13,13 @@
 #endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define DOCUMENT_MIN 5
-#define DOCUMENT_MAX ((16 << 20) + (16 << 10))
-#define NESTING 32
+#include "_keys.h"
+
 #define KEY_SIZE 16
-#define EXACT ((int64_t)1 << 53)    /* integers up to this are doubles too */
+#define LABEL_MAX 120
 
-enum { DOUBLE = 0x01, STRING, OBJECT, ARRAY, BINARY, UNDEFINED, OBJECT_ID, BOOLEAN, DATE, NIL, REGEX, DB_POINTER,
-       CODE, SYMBOL, CODE_W_SCOPE, INT32, TIMESTAMP, INT64, DECIMAL128, MAX_KEY = 0x7F, MIN_KEY = 0xFF };
 enum { ASCENDING, BROKEN, UNDECIDED };
 
 /* order.RANKS; 0 for what is no type. */
@@ -35,32 +29,6 @@ static const uint8_t RANKS[256] = {
     [OBJECT_ID] = 0x68, [BOOLEAN] = 0x70, [DATE] = 0x78, [TIMESTAMP] = 0x80, [REGEX] = 0x88,
     [DB_POINTER] = 0x90, [CODE] = 0x98, [CODE_W_SCOPE] = 0xA0, [MAX_KEY] = 0xF0,
 };
-
-/* A value: its type and where its bytes lie; no type, no value. */
-typedef struct {
-    uint8_t type;
-    const uint8_t *at, *end;
-} Value;
-
-/* ---- bytes ---- */
-
-static uint32_t load32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static uint64_t load64(const uint8_t *at)
-{
-    return load32(at) | (uint64_t)load32(at + 4) << 32;
-}
-
-static double load_double(const uint8_t *at)
-{
-    uint64_t bits = load64(at);
-    double number;
-    memcpy(&number, &bits, sizeof number);
-    return number;
-}
 
 /* ---- SipHash-2-4; siphash.py ---- */
 
@@ -107,131 +75,6 @@ static uint64_t siphash(const uint8_t *key, int first, const uint8_t *data, size
     SIP_ROUND;
     SIP_ROUND;
     return v0 ^ v1 ^ v2 ^ v3;
-}
-
-/* ---- walking; raw.py ---- */
-
-/* The end of a document that lies within [at, limit), or NULL. */
-static const uint8_t *document_end(const uint8_t *at, const uint8_t *limit)
-{
-    if (limit - at < DOCUMENT_MIN)
-        return NULL;
-    int32_t length = (int32_t)load32(at);
-    if (length < DOCUMENT_MIN || length > limit - at || at[length - 1])
-        return NULL;
-    return at + length;
-}
-
-static const uint8_t *text_end(const uint8_t *at, const uint8_t *limit)
-{
-    const uint8_t *stop = at < limit ? memchr(at, 0, (size_t)(limit - at)) : NULL;
-    return stop ? stop + 1 : NULL;
-}
-
-static const uint8_t *string_end(const uint8_t *at, const uint8_t *limit)
-{
-    if (limit - at < 5)
-        return NULL;
-    int32_t length = (int32_t)load32(at);
-    if (length < 1 || length > limit - at - 4 || at[3 + length])
-        return NULL;
-    return at + 4 + length;
-}
-
-static const uint8_t *fixed_end(const uint8_t *at, const uint8_t *limit, ptrdiff_t size)
-{
-    return size <= limit - at ? at + size : NULL;
-}
-
-/* The end of a value, or NULL if it does not end by `limit` or makes no sense. */
-static const uint8_t *value_end(uint8_t type, const uint8_t *at, const uint8_t *limit)
-{
-    const uint8_t *end;
-    switch (type) {
-    case UNDEFINED: case NIL: case MIN_KEY: case MAX_KEY:
-        return at;
-    case BOOLEAN:
-        return fixed_end(at, limit, 1);
-    case INT32:
-        return fixed_end(at, limit, 4);
-    case DOUBLE: case DATE: case TIMESTAMP: case INT64:
-        return fixed_end(at, limit, 8);
-    case OBJECT_ID:
-        return fixed_end(at, limit, 12);
-    case DECIMAL128:
-        return fixed_end(at, limit, 16);
-    case STRING: case CODE: case SYMBOL:
-        return string_end(at, limit);
-    case OBJECT: case ARRAY:
-        return document_end(at, limit);
-    case BINARY:
-        if (limit - at < 5 || (int32_t)load32(at) < 0)
-            return NULL;
-        return fixed_end(at, limit, (ptrdiff_t)load32(at) + 5);
-    case REGEX:
-        end = text_end(at, limit);
-        return end ? text_end(end, limit) : NULL;
-    case DB_POINTER:
-        end = string_end(at, limit);
-        return end ? fixed_end(end, limit, 12) : NULL;
-    case CODE_W_SCOPE:
-        if (limit - at < 4 || (int32_t)load32(at) < 4 || (int32_t)load32(at) > limit - at)
-            return NULL;
-        limit = at + load32(at);
-        end = string_end(at + 4, limit);
-        end = end ? document_end(end, limit) : NULL;
-        return end == limit ? end : NULL;
-    default:
-        return NULL;
-    }
-}
-
-/* Take the field at *at, which ends before `limit`, and move on; 0 if it makes no sense. */
-static int next_field(const uint8_t **at, const uint8_t *limit, const uint8_t **name, Value *value)
-{
-    value->type = **at;
-    *name = *at + 1;
-    value->at = text_end(*name, limit);
-    value->end = value->at ? value_end(value->type, value->at, limit) : NULL;
-    *at = value->end;
-    return value->end != NULL;
-}
-
-/* Where a CODE_W_SCOPE's scope begins; its frame has been checked. */
-static const uint8_t *scope_of(Value code)
-{
-    return code.at + 8 + load32(code.at + 4);
-}
-
-/* Whether all that is nested in a value whose frame is good is good too, and not too deep. */
-static int sound(Value value, int depth)
-{
-    const uint8_t *at = value.at, *name;
-    Value inner;
-    if (value.type == CODE_W_SCOPE)
-        at = scope_of(value);
-    else if (value.type != OBJECT && value.type != ARRAY)
-        return 1;
-    if (depth == NESTING)
-        return 0;
-    for (at += 4; at < value.end - 1;)
-        if (!next_field(&at, value.end - 1, &name, &inner) || !sound(inner, depth + 1))
-            return 0;
-    return 1;
-}
-
-/* Find `_id` in a document whose frame is good; without one the value has no type. 0 for damage. */
-static int find_id(const uint8_t *document, const uint8_t *end, Value *id)
-{
-    const uint8_t *name;
-    for (const uint8_t *at = document + 4; at < end - 1;) {
-        if (!next_field(&at, end - 1, &name, id))
-            return 0;
-        if (id->at - name == 4 && !memcmp(name, "_id", 3))
-            return sound(*id, 0);
-    }
-    id->type = 0;
-    return 1;
 }
 
 /* ---- order; order.py ---- */
@@ -329,11 +172,16 @@ static int compare(Value a, Value b, int *undecided)
 /* ---- the walk; leaves.py ---- */
 
 typedef struct {
+    ptrdiff_t end;
+    Value first;    /* `_id` of its first document */
+} Leaf;
+
+typedef struct {
     const uint8_t *key;
     int k, final, sorted;
     ptrdiff_t leaf_min, leaf_max;
-    Value previous;
-    ptrdiff_t *ends;
+    Value previous, first;
+    Leaf *leaves;
     size_t count, room;
     ptrdiff_t documents, counted, last, newest, seen, leaf;
     int large, order;
@@ -345,13 +193,13 @@ static int cut(Walk *walk, ptrdiff_t at)
 {
     if (walk->count == walk->room) {
         size_t room = walk->room ? 2 * walk->room : 64;
-        ptrdiff_t *ends = realloc(walk->ends, room * sizeof *ends);
-        if (!ends)
+        Leaf *leaves = realloc(walk->leaves, room * sizeof *leaves);
+        if (!leaves)
             return NO_MEMORY;
-        walk->ends = ends;
+        walk->leaves = leaves;
         walk->room = room;
     }
-    walk->ends[walk->count++] = at;
+    walk->leaves[walk->count++] = (Leaf){at, walk->first};
     walk->leaf = at;
     walk->documents = walk->counted;
     walk->last = walk->newest;
@@ -379,6 +227,8 @@ static int take_document(Walk *walk, const uint8_t *data, ptrdiff_t at, ptrdiff_
     uint64_t hash;
     if (!end || end != document + length || !find_id(document, end, &id) || follow(walk, id))
         return GIVEN_UP;
+    if (at == walk->leaf)
+        walk->first = id;
     walk->newest = at;
     walk->seen = at += length;
     walk->counted++;
@@ -414,17 +264,33 @@ static int find_leaves(Walk *walk, const uint8_t *data, ptrdiff_t size)
 
 /* ---- Python ---- */
 
+/* The label of a leaf whose first `_id` this is: empty without order, None if the Python has to make it. */
+static PyObject *label_of(const Walk *walk, Value first)
+{
+    uint8_t key[KEY_ROOM_MAX], *end;
+    if (!walk->sorted)
+        return PyBytes_FromStringAndSize(NULL, 0);
+    if (!(end = put_key(key, first)))
+        return Py_NewRef(Py_None);
+    return PyBytes_FromStringAndSize((const char *)key, end - key > LABEL_MAX ? LABEL_MAX : end - key);
+}
+
 static PyObject *result_of(const Walk *walk)
 {
-    PyObject *ends = PyList_New((Py_ssize_t)walk->count);
-    for (size_t i = 0; ends && i < walk->count; i++) {
-        PyObject *end = PyLong_FromSsize_t(walk->ends[i]);
+    PyObject *ends = PyList_New((Py_ssize_t)walk->count), *labels = PyList_New((Py_ssize_t)walk->count);
+    for (size_t i = 0; ends && labels && i < walk->count; i++) {
+        PyObject *end = PyLong_FromSsize_t(walk->leaves[i].end), *label = label_of(walk, walk->leaves[i].first);
         if (!end || PyList_SetItem(ends, (Py_ssize_t)i, end) < 0)
             Py_CLEAR(ends);
+        if (!label || PyList_SetItem(labels, (Py_ssize_t)i, label) < 0)
+            Py_CLEAR(labels);
     }
-    if (!ends)
+    if (!ends || !labels) {
+        Py_XDECREF(ends);
+        Py_XDECREF(labels);
         return NULL;
-    return Py_BuildValue("(NnnnNi)", ends, walk->documents, walk->last, walk->seen,
+    }
+    return Py_BuildValue("(NNnnnNi)", ends, labels, walk->documents, walk->last, walk->seen,
                          PyBool_FromLong(walk->large), walk->order);
 }
 
@@ -473,7 +339,7 @@ static PyObject *py_walk(PyObject *module, PyObject *arguments)
         else
             result = status == DONE ? result_of(&walk) : Py_NewRef(Py_None);
     }
-    free(walk.ends);
+    free(walk.leaves);
     PyBuffer_Release(&data);
     PyBuffer_Release(&key);
     PyBuffer_Release(&previous);

@@ -4,10 +4,9 @@ See `dedupstore.sources.base.Folder`. The listing comes from the prelude and the
 an archive as it was is known without reading its documents.
 """
 
-import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +15,7 @@ from dedupstore.clock import Clock
 from dedupstore.errors import SourceError
 from dedupstore.findings import printable
 from dedupstore.model import Node, NodeKind
-from dedupstore.sources.base import SEGMENT_ENTRIES, Item, Listing, Stream
+from dedupstore.sources.base import Item, Listing, Stream
 from dedupstore.sources.bson.archive import Archive
 from dedupstore.sources.bson.attempt import Attempt, Leaves, begin
 from dedupstore.sources.bson.collection import (
@@ -32,7 +31,8 @@ from dedupstore.sources.bson.collection import (
 from dedupstore.sources.bson.feed import Fill, feed_of
 from dedupstore.sources.bson.prelude import Entry, Namespace
 from dedupstore.sources.bson.stream import DocumentStream
-from dedupstore.sources.segments import RECORD, pack_segment, unpack_folders, unpack_segment
+from dedupstore.sources.made import MadeFolder, segments_of
+from dedupstore.sources.segments import RECORD
 
 _FILE_MODE, _FOLDER_MODE = stat.S_IFREG | 0o600, stat.S_IFDIR | 0o700
 _UNESCAPED = frozenset(f"$admin.system.{what}" for what in ("users", "roles", "version"))
@@ -92,30 +92,20 @@ def archive_folder(
     return ArchiveFolder(shared, b"/", _contents(archive))
 
 
-class ArchiveFolder:
+class ArchiveFolder(MadeFolder):
     """One folder: the root, or that of a database. One thread."""
 
     def __init__(self, shared: _Shared, path: bytes, contents: Mapping[bytes, _Content]) -> None:
         self._shared = shared
         self._contents = contents
         self._attempts: dict[bytes, Attempt] = {}
-        self.path = path
-        self.key = hashlib.blake2b(path, digest_size=16).digest()
-        self.unstable: set[bytes] = set()
+        super().__init__(path)
 
     def listing(self) -> Listing:
         """Return all entries."""
-        entries = [(name, self._shared.record(content)) for name, content in sorted(self._contents.items())]
-        starts = range(0, len(entries), SEGMENT_ENTRIES)
-        return tuple(pack_segment(entries[start : start + SEGMENT_ENTRIES]) for start in starts)
-
-    def items(self, segment: bytes) -> list[Item]:
-        """Take the segment apart."""
-        return unpack_segment(segment, 0)
-
-    def folders(self, segment: bytes) -> list[Item]:
-        """Return the databases among them."""
-        return unpack_folders(segment, 0)
+        return segments_of(
+            [(name, self._shared.record(content)) for name, content in sorted(self._contents.items())]
+        )
 
     def node(self, item: Item) -> Node:
         """Return the node of a database's folder."""
@@ -128,9 +118,6 @@ class ArchiveFolder:
             return _node(item, NodeKind.STREAM, 0), -1
         into[: len(content)] = content
         return _node(item, NodeKind.STREAM, len(content)), len(content)
-
-    def expect(self, items: Sequence[Item]) -> None:
-        """Nothing can be read ahead."""
 
     def open(self, item: Item) -> Stream:
         """Open documents, or metadata that is too long to read in one go."""
@@ -153,14 +140,6 @@ class ArchiveFolder:
         if not isinstance(content, dict):
             raise SourceError(f"{printable(item.name)} is no folder of the archive; report this")
         return ArchiveFolder(self._shared, os.path.join(self.path, item.name), content)
-
-    def descends(self, item: Item) -> bool:
-        """Go everywhere."""
-        del item
-        return True
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _attempt(self, name: bytes, content: _Content) -> Attempt:
         where = printable(os.path.join(self.path, name))

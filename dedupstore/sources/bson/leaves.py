@@ -19,7 +19,7 @@ anything wrong it says no more than that, and `walk` finds the words.
 import functools
 import importlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -81,6 +81,8 @@ class Walked(NamedTuple):
 
     ends: list[int]
     """Where leaves end, bytes from the start of the window."""
+    labels: Sequence[bytes | None]
+    """Their labels, empty without an order; None where one is still to be made."""
     documents: int
     """How many documents these leaves hold."""
     last: int
@@ -116,6 +118,7 @@ def walk(
     """
     rule, size = LeafRule(key, k), len(data)
     ends: list[int] = []
+    labels: list[bytes | None] = []
     leaf = at = start
     documents = counted = 0
     last = newest = -1
@@ -124,6 +127,7 @@ def walk(
     def cut() -> None:
         nonlocal leaf, documents, last
         ends.append(at)
+        labels.append(label(raw.id_of(data, leaf)) if sorted_ else b"")
         leaf, documents, last = at, counted, newest
 
     while at < size:
@@ -150,7 +154,7 @@ def walk(
             cut()
     if final and leaf < at:
         cut()
-    return Walked(ends, documents, last, at, large, order)
+    return Walked(ends, labels, documents, last, at, large, order)
 
 
 def _document_length(data: Data, at: int, size: int) -> int:
@@ -279,8 +283,8 @@ class LeafCutter:
             if self._rest:
                 return
             walked = self._find(data, at, final)
-            for end in walked.ends:
-                found.append((end, self._label_at(data, at)))
+            for end, made in zip(walked.ends, walked.labels, strict=True):
+                found.append((end, label(raw.id_of(data, at)) if made is None else made))
                 at = end
             if walked.last >= 0:
                 self._previous = raw.id_of(data, walked.last)
@@ -314,9 +318,6 @@ class LeafCutter:
                 return BROKEN
             before, at = following, at + int(_length_at(data, at)[0])
         return ASCENDING
-
-    def _label_at(self, data: memoryview, at: int) -> bytes:
-        return label(raw.id_of(data, at)) if self._sorted else b""
 
     def _begin_large(self, data: memoryview, at: int, final: bool) -> bool:
         """Start on a document longer than a leaf; False if its first piece is not all there."""

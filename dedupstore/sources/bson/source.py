@@ -3,13 +3,11 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from dedupstore.clock import SYSTEM_CLOCK, Clock
 from dedupstore.errors import SourceError, SourceVanished
 from dedupstore.findings import printable
-from dedupstore.ids import TreeId
 from dedupstore.model import SourceSpec
 from dedupstore.sources.bson.archive import Archive
 from dedupstore.sources.bson.archivefolder import ArchiveFolder, archive_folder
@@ -18,14 +16,14 @@ from dedupstore.sources.bson.folder import DumpFolder, DumpRules
 from dedupstore.sources.files.failures import source_error
 from dedupstore.sources.files.options import FilesOptions
 from dedupstore.sources.files.scan import FilesSource
-from dedupstore.sources.owners import Owners
+from dedupstore.sources.owners import OwnedSource
 
 KIND = "bson"
 ARCHIVE_KIND = "archive"
 _KEY_VERSION = b"dstore bson v1"
 
 
-class DumpSource:
+class DumpSource(OwnedSource):
     """The dumps under ``paths``, stored where they lie; see `dedupstore.sources.base.Source`.
 
     Files keep name, owner, mode and times. A collection that is in order of ``_id`` keeps its bytes, any
@@ -35,7 +33,6 @@ class DumpSource:
     """
 
     all_or_nothing = False
-    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -45,6 +42,7 @@ class DumpSource:
         *,
         temporary: Path | None = None,
     ) -> None:
+        super().__init__()
         self._files = FilesSource(paths, options)
         found = self._files.spec
         self.spec = SourceSpec(KIND, found.paths, found.options)
@@ -61,28 +59,12 @@ class DumpSource:
         inner = self._files.top()
         return DumpFolder(inner, self._rules, inside=inner.path in self._rules.paths)
 
-    def position(self) -> bytes | None:
-        """Nothing: a dump does not say where the log stood."""
-        return None
-
-    def instant(self) -> datetime | None:
-        """Nothing: a dump does not say when it was taken."""
-        return None
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of a numeric owner."""
-        return self._files.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of a numeric group."""
-        return self._files.group_name(gid)
-
     def close(self) -> None:
         """Give back whatever is still open."""
         self._files.close()
 
 
-class ArchiveSource:
+class ArchiveSource(OwnedSource):
     """An archive as the dump folder that it stands for, whose root is ``/``.
 
     ``open_archive`` returns a descriptor, which is closed with the source; ``path`` names it. There is no
@@ -91,7 +73,6 @@ class ArchiveSource:
     """
 
     all_or_nothing = True
-    adopts: Sequence[TreeId] = ()
     absent: Sequence[tuple[bytes, SourceError]] = ()
 
     def __init__(
@@ -103,6 +84,7 @@ class ArchiveSource:
         temporary: Path | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        super().__init__()
         self._path = path
         self._open = open_archive
         self._leaves = leaves
@@ -110,7 +92,6 @@ class ArchiveSource:
         self._clock = clock
         self._fd = -1
         self._archive: Archive | None = None
-        self._owners = Owners()
         self.spec = SourceSpec(ARCHIVE_KIND, (b"/",), {"archive": printable(path)})
         self.key = hashlib.blake2b(_KEY_VERSION + b"archive" + path, digest_size=16).digest()
 
@@ -129,22 +110,6 @@ class ArchiveSource:
         self._archive = Archive(self._fd, printable(self._path), folder=self._temporary)
         status = os.fstat(self._fd)
         return archive_folder(self._archive, status, self._leaves, self._temporary, self._clock)
-
-    def position(self) -> bytes | None:
-        """Nothing: an archive does not say where the log stood."""
-        return None
-
-    def instant(self) -> datetime | None:
-        """Nothing: an archive does not say when it was taken."""
-        return None
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of a numeric owner."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of a numeric group."""
-        return self._owners.group_name(gid)
 
     def close(self) -> None:
         """Give back the descriptor and the temporary file; a second call does nothing."""

@@ -8,30 +8,28 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from dedupstore.clock import SYSTEM_CLOCK, Clock
 from dedupstore.errors import SourceError, UsageError
 from dedupstore.findings import printable
-from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, SourceSpec
 from dedupstore.sources.base import Item, Listing
 from dedupstore.sources.command.output import ByteFeed, CommandFeed, DescriptorFeed
-from dedupstore.sources.owners import Owners
-from dedupstore.sources.segments import RECORD, pack_segment, unpack_folders, unpack_segment
+from dedupstore.sources.made import MadeFolder
+from dedupstore.sources.owners import OwnedSource
+from dedupstore.sources.segments import RECORD, pack_segment
 
 _MODE = 0o600
 _NAME_MAX = 255
 
 
-class StreamSource:
+class StreamSource(OwnedSource):
     """A source of one stream named ``name``; ``start`` is called when the stream is opened.
 
     Raises `UsageError` if ``name`` can not be a file's name.
     """
 
     all_or_nothing = True
-    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -42,6 +40,7 @@ class StreamSource:
         options: dict[str, str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        super().__init__()
         if name in {b"", b".", b".."} or b"/" in name or b"\0" in name or len(name) > _NAME_MAX:
             raise UsageError(f"{printable(name)!r} can not be a file's name: give one without slashes")
         self.spec = SourceSpec(kind, (b"/" + name,), options or {})
@@ -49,7 +48,6 @@ class StreamSource:
         self._start = start
         self._clock = clock
         self._folder: StreamFolder | None = None
-        self._owners = Owners()
         words = repr((kind, name, sorted(self.spec.options.items())))
         self.key = hashlib.blake2b(words.encode(), digest_size=16).digest()
 
@@ -63,38 +61,19 @@ class StreamSource:
         self._folder = StreamFolder(self._name, self._start, self._clock)
         return self._folder
 
-    def position(self) -> bytes | None:
-        """Nothing: a stream has no log."""
-        return None
-
-    def instant(self) -> datetime | None:
-        """Nothing: what is read is of the moment of reading."""
-        return None
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of whoever runs the backup: the owner of a stream."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of their group."""
-        return self._owners.group_name(gid)
-
     def close(self) -> None:
         """Stop the stream if it was left open."""
         if self._folder is not None:
             self._folder.close()
 
 
-class StreamFolder:
+class StreamFolder(MadeFolder):
     """``/`` with one stream in it; see `dedupstore.sources.base.Folder`. One thread."""
 
-    path = b"/"
-    key = hashlib.blake2b(b"/", digest_size=16).digest()
-
     def __init__(self, name: bytes, start: Callable[[], ByteFeed], clock: Clock) -> None:
+        super().__init__(b"/")
         self._start = start
         self._stream: ByteStream | None = None
-        self.unstable: set[bytes] = set()
         now = clock.now()
         seconds = int(now.timestamp())
         # A random inode: no listing ever equals an earlier one, so the stream is always read.
@@ -106,14 +85,6 @@ class StreamFolder:
     def listing(self) -> Listing:
         """Return the one entry; its size is -1, not known."""
         return self._listing
-
-    def items(self, segment: bytes) -> list[Item]:
-        """Take the segment apart."""
-        return unpack_segment(segment, 0)
-
-    def folders(self, segment: bytes) -> list[Item]:
-        """Return the folders: none."""
-        return unpack_folders(segment, 0)
 
     def node(self, item: Item) -> Node:
         """Return the stream's node as far as it is known before reading."""
@@ -134,14 +105,6 @@ class StreamFolder:
     def folder(self, item: Item) -> "StreamFolder":
         """Raise: there are no folders here."""
         raise SourceError(f"{printable(item.name)} is no folder: a stream has none; report this")
-
-    def expect(self, items: Sequence[Item]) -> None:
-        """Nothing can be read ahead of a stream."""
-
-    def descends(self, item: Item) -> bool:
-        """There is nowhere to go."""
-        del item
-        return False
 
     def close(self) -> None:
         """Stop the stream if it is still open."""

@@ -1,21 +1,19 @@
 """Files as a source: one or more paths of this machine, walked folder by folder."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from dedupstore.errors import SourceError
-from dedupstore.ids import TreeId
 from dedupstore.model import SourceSpec
 from dedupstore.sources.files.folder import FileFolder, LeadFolder, Rules
 from dedupstore.sources.files.handles import HandlePool
 from dedupstore.sources.files.leads import make_leads, normal_paths, outermost
 from dedupstore.sources.files.listing import Lister, make_lister
 from dedupstore.sources.files.options import FilesOptions, files_key, files_spec
-from dedupstore.sources.owners import Owners
+from dedupstore.sources.owners import OwnedSource
 from dedupstore.sources.patterns import PatternSet
 
 
-class FilesSource:
+class FilesSource(OwnedSource):
     """The files under ``paths``; see `dedupstore.sources.base.Source`.
 
     Paths are taken as written and made absolute without looking at the disk. A symlink above a source
@@ -25,7 +23,6 @@ class FilesSource:
     """
 
     all_or_nothing = False
-    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -35,6 +32,7 @@ class FilesSource:
         lister: Lister | None = None,
         open_folders: int = 256,
     ) -> None:
+        super().__init__()
         options = options or FilesOptions()
         self._given = normal_paths(paths)
         # Where something may be left out, a path inside another can be what brings it back.
@@ -44,7 +42,6 @@ class FilesSource:
         self._patterns = PatternSet(options.exclude, self._paths)
         self._lister = lister or make_lister()
         self._pool = HandlePool(open_folders)
-        self._owners = Owners()
         self._absent: list[tuple[bytes, SourceError]] = []
         self._key = files_key(self._paths, options)
 
@@ -72,22 +69,6 @@ class FilesSource:
         if leads.top.source:
             return FileFolder(rules, handle, lead=leads.top, device=None)
         return LeadFolder(rules, handle, lead=leads.top)
-
-    def position(self) -> bytes | None:
-        """Nothing: files have no log."""
-        return None
-
-    def instant(self) -> datetime | None:
-        """Nothing: each file is of the moment it was read."""
-        return None
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of a numeric owner."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of a numeric group."""
-        return self._owners.group_name(gid)
 
     def close(self) -> None:
         """Give back whatever is still open."""

@@ -10,18 +10,18 @@
 No listing ever equals an earlier one: what a server has can be known only by reading it.
 """
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from dedupstore.errors import SourceError
 from dedupstore.findings import printable
 from dedupstore.model import Node, NodeKind
-from dedupstore.sources.base import SEGMENT_ENTRIES, Item, Listing, Stream
-from dedupstore.sources.segments import RECORD, pack_segment, unpack_folders, unpack_segment
+from dedupstore.sources.base import Item, Listing, Stream
+from dedupstore.sources.made import MadeFolder, segments_of
+from dedupstore.sources.segments import RECORD
 
 FILE_MODE, FOLDER_MODE = stat.S_IFREG | 0o600, stat.S_IFDIR | 0o700
 _SECOND = 1_000_000_000
@@ -73,29 +73,19 @@ class Look:
         return RECORD.pack(mode, 1, *owner, nanoseconds, 0, self.inode, size, seconds, 0, 0, 0)
 
 
-class MongoFolder:
+class MongoFolder(MadeFolder):
     """The root, or the folder of a database. One thread."""
 
     def __init__(self, path: bytes, contents: Mapping[bytes, Content], look: Look) -> None:
-        self.path = path
-        self.key = hashlib.blake2b(path, digest_size=16).digest()
-        self.unstable: set[bytes] = set()
+        super().__init__(path)
         self._contents = contents
         self._look = look
 
     def listing(self) -> Listing:
         """Return all entries."""
-        entries = [(name, self._look.record(content)) for name, content in sorted(self._contents.items())]
-        starts = range(0, len(entries), SEGMENT_ENTRIES)
-        return tuple(pack_segment(entries[start : start + SEGMENT_ENTRIES]) for start in starts)
-
-    def items(self, segment: bytes) -> list[Item]:
-        """Take a segment apart."""
-        return unpack_segment(segment, 0)
-
-    def folders(self, segment: bytes) -> list[Item]:
-        """Return the databases in it."""
-        return unpack_folders(segment, 0)
+        return segments_of(
+            [(name, self._look.record(content)) for name, content in sorted(self._contents.items())]
+        )
 
     def node(self, item: Item) -> Node:
         """Return the node of a database's folder."""
@@ -105,9 +95,6 @@ class MongoFolder:
         """Say that it does not fit, so that everything is opened: sizes are not known before."""
         del into
         return node_of(item, NodeKind.STREAM), -1
-
-    def expect(self, items: Sequence[Item]) -> None:
-        """Nothing: collections are read ahead in any case."""
 
     def open(self, item: Item) -> Stream:
         """Open documents, metadata or the log."""
@@ -124,14 +111,6 @@ class MongoFolder:
         if not isinstance(content, dict):
             raise SourceError(f"{printable(item.name)} is no database; report this")
         return MongoFolder(os.path.join(self.path, item.name), content, self._look)
-
-    def descends(self, item: Item) -> bool:
-        """Go everywhere."""
-        del item
-        return True
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _TextStream:

@@ -16,7 +16,6 @@ import msgspec
 
 from dedupstore.clock import SYSTEM_CLOCK, Clock
 from dedupstore.errors import DedupstoreError, SourceError, SourceVanished
-from dedupstore.ids import TreeId
 from dedupstore.model import Node, NodeKind, SourceSpec
 from dedupstore.sources.base import LAST, Item, Stream
 from dedupstore.sources.bson.attempt import Attempt, Leaves, Way
@@ -39,7 +38,7 @@ from dedupstore.sources.mongo.folder import Content, Large, Look, MongoFolder, T
 from dedupstore.sources.mongo.oplog import Dialect
 from dedupstore.sources.mongo.ranges import NATURAL
 from dedupstore.sources.mongo.scan import WORKERS, Documents, Scan
-from dedupstore.sources.owners import Owners
+from dedupstore.sources.owners import OwnedSource
 
 KIND = "mongo"
 _LOG_VERSION = 1
@@ -62,14 +61,12 @@ class MongoOptions:
     """Name and version, for ``prelude.json``."""
 
 
-class MongoSource:
+class MongoSource(OwnedSource):
     """Collections of a deployment; see `dedupstore.sources.base.Source`.
 
     Closes the deployment. Memory: `scan.AHEAD`, what the driver needs, and the catalog (about 1 KB a
     collection); disk: the log of the time of reading, in ``temporary``.
     """
-
-    adopts: Sequence[TreeId] = ()
 
     def __init__(
         self,
@@ -81,12 +78,12 @@ class MongoSource:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``leaves``: what of the repository decides where leaves end. Connects."""
+        super().__init__()
         self._deployment = deployment
         self._leaves = leaves
         self._options = options or MongoOptions()
         self._dialect = dialect
         self._clock = clock
-        self._owners = Owners()
         self._window: Window | None = None
         self._reading: _Reading | None = None
         self.absent: Sequence[tuple[bytes, SourceError]] = ()
@@ -136,14 +133,6 @@ class MongoSource:
         """Return the moment of the last operation that is in it; None without a log."""
         outcome = None if self._reading is None else self._reading.outcome()
         return None if outcome is None else datetime.fromtimestamp(outcome.end.ts.seconds, UTC)
-
-    def user_name(self, uid: int) -> bytes | None:
-        """Name of whoever runs the backup: the owner of everything in it."""
-        return self._owners.user_name(uid)
-
-    def group_name(self, gid: int) -> bytes | None:
-        """Name of their group."""
-        return self._owners.group_name(gid)
 
     def close(self) -> None:
         """Stop reading and close the connection; a second call does nothing."""

@@ -11,9 +11,9 @@ from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.archive import Archive
 from dedupstore.sources.bson.collection import VIEW, CollectionInfo, parse_metadata
 from dedupstore.sources.bson.extjson import from_json, shown_value, to_json
-from dedupstore.testing.oplogfuzzy import Reader, exact
-from dedupstore.testing.oplogmodel import VIEWS, Collection
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Reader, exact
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.model import VIEWS, Collection
 from tests.integration.mongo_cli.conftest import Place
 from tests.support.generated import SERVER, put_base, put_collections, put_slices, settled
 from tests.support.generated import place as place_of
@@ -118,6 +118,7 @@ def test_what_is_not_there_ends_with_status_1_and_a_sentence(chain: Place) -> No
     )
     assert ran.out == b""
     assert 'has no document with the _id "no such thing" in the state after operation' in ran.last
+    assert ran.err.count("state after operation") == 1
     assert "there is no shop.nothing in the state" in chain.program.error(
         "mongo", "get", "shop.nothing", "--id", "1", "--at", operation(LAST), status=1
     )

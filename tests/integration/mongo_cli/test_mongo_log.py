@@ -8,8 +8,8 @@ from cli.context import SLICES
 from dedupstore.documents.slices import KIND
 from dedupstore.sources.bson.extjson import shown_value, to_json
 from dedupstore.sources.bson.order import sort_key
-from dedupstore.testing.oplogfuzzy import exact
-from dedupstore.testing.oplogs import History, HistoryOptions
+from dedupstore.testing.oplog.fuzzy import exact
+from dedupstore.testing.oplog.history import History, HistoryOptions
 from tests.integration.mongo_cli.conftest import Place
 from tests.support.generated import put_base, put_slices, settled
 

@@ -2,8 +2,8 @@
 
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.collection import CollectionInfo
-from dedupstore.testing.oplogfuzzy import Reader, exact
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Reader, exact
+from dedupstore.testing.oplog.history import History
 from tests.integration.mongo_cli.conftest import Place
 from tests.support.generated import place as place_of
 from tests.support.generated import put_base, put_collections, put_slices, settled

@@ -24,7 +24,7 @@ from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.collection import VIEW, CollectionInfo
 from dedupstore.sources.bson.raw import id_of
 from dedupstore.sources.bson.source import DumpSource
-from dedupstore.testing.oplogfuzzy import Reader
+from dedupstore.testing.oplog.fuzzy import Reader
 from tests.integration.mongo_cli.conftest import Place
 from tests.integration.mongo_cli.test_mongo_at import (
     HISTORY,

@@ -76,7 +76,48 @@ def test_a_walk_may_begin_anywhere() -> None:
     for final in (False, True):
         arguments = (DATA, first, final, KEY, 2, 1000, 4000, previous, True)
         assert native(*arguments) == walk(*arguments)
-    assert native(DATA, len(DATA), True, *GOOD[3:]) == ([], 0, -1, len(DATA), False, ASCENDING)
+    assert native(DATA, len(DATA), True, *GOOD[3:]) == ([], [], 0, -1, len(DATA), False, ASCENDING)
+
+
+MADE: list[Value] = [
+    (0x07, bytes(range(12))),
+    (0x02, b"\x01\0\0\0\0"),
+    (0x02, b"\x06\0\0\0a\0b\0c\0"),
+    (0x0E, b"\x03\0\0\0ab\0"),
+    (0x02, raw.string("x" * 119)),
+    (0x02, raw.string("x" * 1023)),
+    (0x05, b"\x04\0\0\0\x04abcd"),
+    (0x05, b"\0\x04\0\0\0" + bytes(1024)),
+    (0x10, b"\xff\xff\xff\xff"),
+    (0x10, bytes(4)),
+    (0x12, bytes(7) + b"\x80"),
+    (0x12, b"\xff" * 7 + b"\x7f"),
+    (0x01, raw.double(-0.0)),
+    (0x01, raw.double(-9007199254740991.0)),
+    (0x09, b"\xff" * 8),
+    (0x11, bytes(range(8))),
+]
+LEFT: list[Value] = [
+    (0x01, raw.double(0.5)),
+    (0x01, raw.double(9007199254740992.0)),
+    (0x01, raw.double(float("nan"))),
+    (0x02, raw.string("x" * 1024)),
+    (0x03, document([(b"a", (0x10, bytes(4)))])),
+    (0x08, b"\1"),
+    (0x13, decimal("2")),
+]
+
+
+@needs_extension
+@pytest.mark.parametrize("value", [*MADE, *LEFT], ids=lambda value: value[1][:12].hex())
+def test_labels_that_the_extension_makes_are_those_of_the_definition(value: Value) -> None:
+    arguments = (b"".join(made([value, value], 100)), 0, True, KEY, 0, 0, 4000, b"", True)
+    found = native(*arguments)
+    assert found is not None
+    assert found.labels == ([None] * 2 if value in LEFT else walk(*arguments).labels)
+    assert cut_whole(LeafCutter(KEY, k=0, kernel="c"), arguments[0]) == cut_whole(
+        LeafCutter(KEY, k=0, kernel="python"), arguments[0]
+    )
 
 
 ONE = (0x10, b"\1\0\0\0")

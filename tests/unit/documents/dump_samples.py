@@ -17,9 +17,9 @@ from dedupstore.sources.bson.collection import VIEW, CollectionInfo, file_name, 
 from dedupstore.sources.bson.stream import DocumentStream
 from dedupstore.sources.oplog.position import Position, Ts
 from dedupstore.sources.oplog.span import Span
-from dedupstore.testing.oplogfuzzy import Base
-from dedupstore.testing.oplogmodel import VIEWS, State
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Base
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.model import VIEWS, State
 from tests.support.repos import OPTIONS, run
 from tests.unit.documents.log_samples import SERVER
 

@@ -16,6 +16,7 @@ from dedupstore.ids import HOLE, ChunkId, PackId, SnapshotId, TreeId
 from dedupstore.model import (
     ChunkKind,
     Member,
+    Members,
     Node,
     NodeKind,
     PackContents,
@@ -89,7 +90,7 @@ def pages(draw: st.DrawFn) -> Page:
 def pack_contents(draw: st.DrawFn) -> PackContents:
     name = PackId(draw(ids))
     offset = c.PACK_HEADER_SIZE
-    records: list[tuple[Record, tuple[Member, ...]]] = []
+    records: list[tuple[Record, Members]] = []
     for number in range(draw(st.integers(0, 3))):
         members = draw(
             st.lists(st.builds(Member, ids.map(ChunkId), st.integers(1, 1 << 20)), min_size=1, max_size=4)
@@ -98,7 +99,7 @@ def pack_contents(draw: st.DrawFn) -> PackContents:
         base = draw(st.none() | ids.map(ChunkId))
         plain = sum(member.size for member in members)
         codec = draw(st.integers(0, 2))
-        records.append((Record(name, number, offset, length, codec, plain, base), tuple(members)))
+        records.append((Record(name, number, offset, length, codec, plain, base), Members.of(*members)))
         offset += length
     kind = draw(st.sampled_from(ChunkKind))
     size = offset + draw(st.integers(c.PACK_TRAILER_SIZE, 1 << 20))
@@ -165,7 +166,7 @@ def configs(draw: st.DrawFn) -> RepoConfig:
 def one_pack() -> PackContents:
     name = PackId(bytes(range(32)))
     record = Record(name, 0, c.PACK_HEADER_SIZE, 500, 2, 30, None)
-    members = (Member(ChunkId(bytes(32)), 10), Member(ChunkId(bytes(32)), 20))
+    members = Members.of(Member(ChunkId(bytes(32)), 10), Member(ChunkId(bytes(32)), 20))
     return PackContents(name, ChunkKind.DATA, 1, 4096, bytes(32), ((record, members),))
 
 

@@ -24,7 +24,7 @@ from dedupstore.format.pack import (
 )
 from dedupstore.format.padding import padme
 from dedupstore.ids import ChunkId, PackId
-from dedupstore.model import ChunkKind, Data, Member, PackContents
+from dedupstore.model import ChunkKind, Data, Member, Members, PackContents
 
 VECTOR = Path(__file__).parents[2] / "vectors/format/pack-v1.json"
 KEYS = derive_epoch(3, bytes(range(32)))
@@ -53,7 +53,7 @@ def member(data: bytes) -> Member:
 
 def add(made: PackBuilder, *pieces: bytes, base: ChunkId | None = None) -> None:
     plain = b"".join(pieces)
-    record = made.reserve(len(plain), c.CODEC_RAW, len(plain), [member(piece) for piece in pieces], base)
+    record = made.reserve(len(plain), c.CODEC_RAW, len(plain), Members.of(*map(member, pieces)), base)
     made.seal(record, plain, bytearray(len(plain) + 9))
 
 
@@ -136,7 +136,7 @@ def test_a_good_end_wastes_little() -> None:
 def test_threads_seal_side_by_side() -> None:
     made = builder(1, size=4 << 20)
     pieces = [random.Random(n).randbytes(10_000 + n) for n in range(200)]
-    records = [made.reserve(len(p), c.CODEC_RAW, len(p), [member(p)], None) for p in pieces]
+    records = [made.reserve(len(p), c.CODEC_RAW, len(p), Members.of(member(p)), None) for p in pieces]
 
     def work(start: int) -> None:
         scratch = bytearray(20_000)
@@ -244,7 +244,7 @@ def test_a_record_that_no_reader_would_take_is_refused(plain_length: int) -> Non
     """Its whole pack, and every segment that lists it, would be refused with it."""
     made = builder(c.CIPHER_AEGIS256)
     with pytest.raises(UsageError, match="can not be stored"):
-        made.reserve(100, c.CODEC_ZSTD, plain_length, [Member(ChunkId(bytes(32)), plain_length)], None)
+        made.reserve(100, c.CODEC_ZSTD, plain_length, Members.of(Member(ChunkId(bytes(32)), 1)), None)
     add(made, b"goes on")
     contents, data = finished(made)
     assert parse(data) == contents

@@ -34,7 +34,7 @@ from dedupstore.format.pack import PackBuilder
 from dedupstore.format.snapshot import encode_snapshot, snapshot_id
 from dedupstore.format.tree import Page, PageRef, encode_page
 from dedupstore.ids import HOLE, ChunkId, PackId, TreeId
-from dedupstore.model import ChunkKind, Member, Node, Summary
+from dedupstore.model import ChunkKind, Member, Members, Node, Summary
 from tests.unit.format import cases
 
 PASSPHRASE = b"open sesame"
@@ -241,7 +241,7 @@ class Writing:
         if base is not None:
             dictionary = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
             packed = zstandard.ZstdCompressor(dict_data=dictionary, write_dict_id=False).compress(data)
-        members = [Member(chunk_id(self.key, chunk), len(chunk)) for chunk in chunks]
+        members = Members.of(*[Member(chunk_id(self.key, chunk), len(chunk)) for chunk in chunks])
         base_id = None if base is None else chunk_id(self.key, base)
         record = self.builder.reserve(len(packed), codec, len(data), members, base_id)
         self.builder.seal(record, packed, bytearray(1 << 20))

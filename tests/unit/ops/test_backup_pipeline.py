@@ -10,7 +10,7 @@ from dedupstore.clock import SYSTEM_CLOCK
 from dedupstore.errors import StoreFull
 from dedupstore.format.codec import Compression
 from dedupstore.ids import ChunkId
-from dedupstore.model import Data, Member
+from dedupstore.model import Data, Members
 from dedupstore.ops.backup.pace import Pace
 from dedupstore.ops.backup.parts import Parts, is_done
 from dedupstore.ops.backup.pipeline import Pipeline
@@ -27,7 +27,7 @@ class Full:
     def rely(self, ids: Sequence[ChunkId]) -> list[bool]:
         return [True] * len(ids)
 
-    def add(self, codec: int, data: Data, plain_length: int, members: Sequence[Member]) -> None:
+    def add(self, codec: int, data: Data, plain_length: int, members: Members) -> None:
         raise StoreFull("no room")
 
 

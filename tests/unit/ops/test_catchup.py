@@ -14,9 +14,9 @@ from dedupstore.repository.repository import Repository
 from dedupstore.sources.bson import raw
 from dedupstore.sources.bson.collection import CollectionInfo
 from dedupstore.sources.oplog.position import NO_TERM, Position, Ts
-from dedupstore.testing.oplogfuzzy import Reader, exact
-from dedupstore.testing.oplogmodel import VIEWS
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.fuzzy import Reader, exact
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.model import VIEWS
 from tests.support.generated import SERVER, place, put_base, put_collections, put_slices
 from tests.support.listserver import ListServer
 from tests.support.repos import create, run

@@ -3,7 +3,7 @@
 import hashlib
 
 from dedupstore.ids import ChunkId, PackId
-from dedupstore.model import ChunkKind, Member, PackContents, Record
+from dedupstore.model import ChunkKind, Member, Members, PackContents, Record
 
 REPOSITORY = b"repository no. 1"
 
@@ -34,7 +34,7 @@ def make_pack(
     records = []
     offset = 160
     for number, begin in enumerate(range(0, len(members), group)):
-        part = tuple(members[begin : begin + group])
+        part = Members.of(*members[begin : begin + group])
         record = Record(
             identifier,
             number,

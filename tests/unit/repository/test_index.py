@@ -73,6 +73,33 @@ def test_adding_a_known_pack_again_changes_nothing(index):
     assert len(list(index.packs())) == 1
 
 
+def test_a_pack_that_is_alone_with_its_chunks_is_only_listed_the_next_time(index):
+    pack = make_pack("a")
+    sole = index.add_all([pack])
+    assert sole == {pack.id: 1}
+    assert index.add_all([pack], segment="s", sole=sole) == sole
+    assert index.unsegmented() == []
+    assert not index.missing(chunk_ids(pack)).count(True)
+
+
+def test_a_pack_that_was_alone_is_added_whole_if_the_index_was_emptied_meanwhile(index):
+    pack = make_pack("a")
+    sole = index.add_all([pack])
+    index.clear()
+    assert index.add_all([pack], segment="s", sole=sole) == {pack.id: 2}
+    assert index.missing(chunk_ids(pack)) == [False] * 20
+
+
+def test_a_pack_is_not_alone_with_chunks_that_have_another_place(index):
+    old = make_pack("old", 3)
+    copy = make_pack("copy", ids=[*chunk_ids(old), name("fresh")])
+    assert index.add(old) is not None
+    assert index.add(copy) is None
+    index.forget([old.id])
+    index.add_all([copy], sole={})
+    assert {x.record.pack for x in index.find(chunk_ids(copy))} == {copy.id}
+
+
 def test_a_chunk_keeps_its_live_place_unless_told_otherwise(index):
     old = make_pack("old")
     new = make_pack("new", ids=chunk_ids(old))

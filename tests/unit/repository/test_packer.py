@@ -10,7 +10,7 @@ from dedupstore.clock import SYSTEM_CLOCK
 from dedupstore.errors import Interrupted, StoreError, StoreFull
 from dedupstore.format.crypto import chunk_id
 from dedupstore.ids import SessionId
-from dedupstore.model import ChunkKind, Member, PackContents
+from dedupstore.model import ChunkKind, Member, Members, PackContents
 from dedupstore.objectstore.base import ObjectKind
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.buffers import BufferPool
@@ -55,7 +55,7 @@ class Line:
 
     def add(self, data: bytes) -> Member:
         member = Member(chunk_id(self.repo.keychain.current.id_data, data), len(data))
-        self.packer.add(0, data, len(data), [member])
+        self.packer.add(0, data, len(data), Members.of(member))
         return member
 
     def end(self) -> None:

@@ -9,7 +9,7 @@ import zstandard
 from dedupstore.errors import ChunkDamaged, DedupstoreError, FormatError, ObjectNotFound
 from dedupstore.format import constants as c
 from dedupstore.ids import ChunkId
-from dedupstore.model import ChunkKind, Member, Record
+from dedupstore.model import ChunkKind, Member, Members, Record
 from dedupstore.objectstore.base import ObjectKey, ObjectKind
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.repository import Repository
@@ -103,7 +103,7 @@ def test_a_delta_and_its_base(repo: Repository) -> None:
         delta_id = session.keychain.chunk_id(ChunkKind.DATA, fresh)
         assert session.claim([delta_id]) == [True]
         packer = session._packers[ChunkKind.DATA]
-        packer.add(c.CODEC_ZSTD, packed, len(fresh), [Member(delta_id, len(fresh))], base_id)
+        packer.add(c.CODEC_ZSTD, packed, len(fresh), Members.of(Member(delta_id, len(fresh))), base_id)
         session.finish()
     for _ in range(3):
         assert dict(repo.read([delta_id])) == {delta_id: fresh}
@@ -115,7 +115,9 @@ def test_a_delta_whose_base_is_gone(repo: Repository) -> None:
     delta_id = session.keychain.chunk_id(ChunkKind.DATA, b"plain")
     session.claim([delta_id])
     missing = ChunkId(noise(32))
-    session._packers[ChunkKind.DATA].add(c.CODEC_ZSTD, b"whatever", 5, [Member(delta_id, 5)], missing)
+    session._packers[ChunkKind.DATA].add(
+        c.CODEC_ZSTD, b"whatever", 5, Members.of(Member(delta_id, 5)), missing
+    )
     session.finish()
     with pytest.raises(ObjectNotFound, match=missing.hex()[:8]):
         list(repo.read([delta_id]))
@@ -125,7 +127,7 @@ def test_a_codec_of_the_future_is_refused_by_name(repo: Repository) -> None:
     session = begin(repo)
     chunk = session.keychain.chunk_id(ChunkKind.DATA, b"plain")
     session.claim([chunk])
-    session._packers[ChunkKind.DATA].add(9, b"whatever", 5, [Member(chunk, 5)])
+    session._packers[ChunkKind.DATA].add(9, b"whatever", 5, Members.of(Member(chunk, 5)))
     session.finish()
     with pytest.raises(FormatError, match="9"):
         list(repo.read([chunk]))

@@ -17,7 +17,7 @@ from dedupstore.errors import (
     StoreFull,
 )
 from dedupstore.ids import ChunkId, PackId, TreeId
-from dedupstore.model import ChunkKind, Data, Member
+from dedupstore.model import ChunkKind, Data, Member, Members
 from dedupstore.objectstore.base import ObjectKey, ObjectKind
 from dedupstore.objectstore.memory import MemoryStore
 from dedupstore.repository.repository import Repository
@@ -439,7 +439,7 @@ def test_adding_after_the_end_is_no_commit(repo: Repository) -> None:
         tree = page_for(session, b"data")
         session.finish()
         session.claim([ChunkId(bytes(31) + b"x")])
-        session.add(0, b"late", 4, [Member(ChunkId(bytes(31) + b"x"), 4)])
+        session.add(0, b"late", 4, Members.of(Member(ChunkId(bytes(31) + b"x"), 4)))
         with pytest.raises(SessionError):
             session.commit(repos.blank_snapshot(tree))
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedupstore.errors import UsageError
+from dedupstore.format.chunklist import pack_entries
 from dedupstore.format.constants import (
     HOLE_MAX,
     LIST_ENTRY_SIZE,
@@ -235,3 +236,58 @@ def test_a_list_of_holes_only_ends() -> None:
     store = PageStore()
     node = build_content(store, [(HOLE, 1)] * 9_000)
     assert sum(length for _, length in entries_of(store.load_list, node)) == 9_000
+
+
+def appended(entries: list[tuple[ChunkId, int]], labels: list[bytes]) -> tuple[object, ...]:
+    store = PageStore()
+    builder = ContentBuilder(store.save)
+    for number, (chunk, size) in enumerate(entries):
+        builder.append(chunk, size, labels[number] if labels else b"")
+    return builder.finish(), builder.size, store.pages
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 130, 4096, 4200, 9000])
+@pytest.mark.parametrize("seed", range(4))
+def test_many_chunks_at_once_are_as_one_by_one(count: int, seed: int, labelled: bool) -> None:
+    rng = random.Random(seed)
+    # Few, some or many ids with a low number, so that pages end early, late, or where they must.
+    low = (0.0, 0.001, 0.02, 1.0)[seed]
+    entries = []
+    for _ in range(count):
+        head = rng.randrange(1 << 23 if rng.random() < low else 1 << 32)
+        entries.append((ChunkId(head.to_bytes(4, "little") + rng.randbytes(28)), rng.randrange(1, 1 << 20)))
+    labels = sorted(rng.randbytes(rng.randrange(1, 4)) for _ in range(count)) if labelled else []
+    store = PageStore()
+    builder = ContentBuilder(store.save)
+    at = 0
+    while at < count:
+        end = at + rng.choice([1, 2, 63, 64, 500, 5000])
+        if rng.random() < 0.2:
+            builder.append(*entries[at], *labels[at : at + 1])
+            end = at + 1
+        else:
+            builder.extend(pack_entries(entries[at:end]), labels[at:end])
+        at = end
+    assert (builder.finish(), builder.size, store.pages) == appended(entries, labels)
+
+
+@pytest.mark.parametrize(
+    "labels", [[b"b", b"a"], [b"a", b""], [b"", b"a"], [b"a"], [b"a", b"b", b"a"]], ids=repr
+)
+def test_labels_that_do_not_ascend_are_refused_of_many_too(labels: list[bytes]) -> None:
+    builder = ContentBuilder(PageStore().save)
+    entries = [(ChunkId(bytes([n]) * 32), 10) for n in range(1, 4)][: max(2, len(labels))]
+    with pytest.raises(UsageError, match="labels ascend"):
+        builder.extend(pack_entries(entries), labels)
+
+
+def test_labels_ascend_over_calls_too() -> None:
+    builder = ContentBuilder(PageStore().save)
+    entry = pack_entries([(ChunkId(b"x" * 32), 10)])
+    builder.extend(entry, [b"b"])
+    for labels in ([b"a"], []):
+        with pytest.raises(UsageError, match="labels ascend"):
+            builder.extend(entry, labels)
+    builder.extend(entry, [b"b"])
+    assert builder.size == 20

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogidentity import Key, id_of
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.identity import Key, id_of
 
 VIEWS = "system.views"
 """The collection whose documents are the views of its database."""

@@ -1,11 +1,11 @@
 """Many operations to an entry without a transaction: vectored inserts, batched deletes, ``applyOps``."""
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Value
-from dedupstore.testing.oplogmodel import Meta
-from dedupstore.testing.oplogprimary import NO_OPTIME, Operation, Primary
-from dedupstore.testing.oplogtransactions import stage, without_changes
-from dedupstore.testing.oplogwrites import Staged, Writes
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Value
+from dedupstore.testing.oplog.model import Meta
+from dedupstore.testing.oplog.primary import NO_OPTIME, Operation, Primary
+from dedupstore.testing.oplog.transactions import stage, without_changes
+from dedupstore.testing.oplog.writes import Staged, Writes
 
 _SEPARATELY = {"multiOpType": bson.int32(1)}
 

@@ -7,14 +7,14 @@ against it. What it does not know it refuses.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogddl import OPTION_ORDER, with_options
-from dedupstore.testing.oplogidentity import id_of, identity
-from dedupstore.testing.oplogindexes import id_index, index_name, without
-from dedupstore.testing.oplogmodel import Meta, State
-from dedupstore.testing.oplogpatch import patched
-from dedupstore.testing.oplogprimary import NO_OPTIME
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.ddl import OPTION_ORDER, with_options
+from dedupstore.testing.oplog.identity import id_of, identity
+from dedupstore.testing.oplog.indexes import id_index, index_name, without
+from dedupstore.testing.oplog.model import Meta, State
+from dedupstore.testing.oplog.patch import patched
+from dedupstore.testing.oplog.primary import NO_OPTIME
 
 _OFF = (bson.embedded({"enabled": bson.boolean(False)}), Value(bson.DOCUMENT, bson.EMPTY))
 _IGNORED = ("n", "ci", "cu", "cd", "km")

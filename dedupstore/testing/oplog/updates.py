@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import cmp_to_key
 from typing import NamedTuple
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
 
 Path = tuple[bytes, ...]
 

@@ -3,22 +3,22 @@
 `History` makes a random sequence of operations over several databases and collections, from a seed: the
 same seed, options and version of this module give the same bytes. `History.entries` has the shapes of
 real servers (4.4 to 8.0); `History.state` tells what the server held behind every entry;
-`dedupstore.testing.oplogfuzzy` tells what a reader would have seen that scanned it meanwhile.
+`dedupstore.testing.oplog.fuzzy` tells what a reader would have seen that scanned it meanwhile.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbatches import Batches
-from dedupstore.testing.oplogbson import Value
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogddl import Definitions
-from dedupstore.testing.oplogmodel import Change, Meta, Moment, State
-from dedupstore.testing.oplogprimary import NO_OPTIME, Operation, Primary
-from dedupstore.testing.oplogtransactions import Transactions
-from dedupstore.testing.oplogwrites import Writes
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.batches import Batches
+from dedupstore.testing.oplog.bson import Value
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.ddl import Definitions
+from dedupstore.testing.oplog.model import Change, Meta, Moment, State
+from dedupstore.testing.oplog.primary import NO_OPTIME, Operation, Primary
+from dedupstore.testing.oplog.transactions import Transactions
+from dedupstore.testing.oplog.writes import Writes
 
 CHECKPOINTS = 48
 """States that a history keeps whole; the others are made from the one before."""

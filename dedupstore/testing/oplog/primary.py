@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Value
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogidentity import Key
-from dedupstore.testing.oplogmodel import VIEWS, Change, Defined, Meta, Moment, State, Written
-from dedupstore.testing.oplogvalues import Values
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Value
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.identity import Key
+from dedupstore.testing.oplog.model import VIEWS, Change, Defined, Meta, Moment, State, Written
+from dedupstore.testing.oplog.values import Values
 
 NO_OPTIME = bson.embedded({"ts": bson.timestamp(0, 0), "t": bson.int64(-1)})
 """What the first write of a session has for a previous one."""

@@ -1,12 +1,12 @@
 """Data definition, as a primary logs it: collections and views that come, go and change."""
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogidentity import id_of, identity
-from dedupstore.testing.oplogindexes import IndexDefinitions, id_index
-from dedupstore.testing.oplogmodel import VIEWS, Defined, Meta, Written
-from dedupstore.testing.oplogprimary import Operation, Primary, Traits, defined, written
-from dedupstore.testing.oplogupdates import difference, difference_entry
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.identity import id_of, identity
+from dedupstore.testing.oplog.indexes import IndexDefinitions, id_index
+from dedupstore.testing.oplog.model import VIEWS, Defined, Meta, Written
+from dedupstore.testing.oplog.primary import Operation, Primary, Traits, defined, written
+from dedupstore.testing.oplog.updates import difference, difference_entry
 
 NAMES = ["orders", "users", "Logs", "ev.ents", "a b", "größe", "x", "system.js", "tmp$1", "c" * 90]
 OPTION_ORDER = (

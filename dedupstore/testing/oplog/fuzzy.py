@@ -8,10 +8,10 @@ the oplog from before to after this is a base for every timestamp from its end o
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogidentity import Key, id_of, identity
-from dedupstore.testing.oplogmodel import VIEWS, Meta, State, Written, view_of
-from dedupstore.testing.oplogs import History
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.history import History
+from dedupstore.testing.oplog.identity import Key, id_of, identity
+from dedupstore.testing.oplog.model import VIEWS, Meta, State, Written, view_of
 
 
 class Scanned(NamedTuple):

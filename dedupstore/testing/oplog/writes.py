@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogedits import edits_of, rewritten
-from dedupstore.testing.oplogidentity import Key, id_of, identity
-from dedupstore.testing.oplogmodel import Meta
-from dedupstore.testing.oplogprimary import Operation, Primary, written
-from dedupstore.testing.oplogupdates import (
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.edits import edits_of, rewritten
+from dedupstore.testing.oplog.identity import Key, id_of, identity
+from dedupstore.testing.oplog.model import Meta
+from dedupstore.testing.oplog.primary import Operation, Primary, written
+from dedupstore.testing.oplog.updates import (
     difference,
     difference_entry,
     has_twins,

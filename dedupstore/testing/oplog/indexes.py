@@ -1,9 +1,9 @@
 """Indexes, as a primary logs them: made at once or built in two phases, changed, dropped."""
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogmodel import Meta
-from dedupstore.testing.oplogprimary import Operation, Primary, defined
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.model import Meta
+from dedupstore.testing.oplog.primary import Operation, Primary, defined
 
 _FIELDS = ["a", "b", "name", "address.city", "tags", "total", "x"]
 

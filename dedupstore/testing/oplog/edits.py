@@ -1,10 +1,10 @@
 """Random changes to a document: paths that operators can reach, or anything at all."""
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogupdates import Edit, Path
-from dedupstore.testing.oplogvalues import PLAIN, Values
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.updates import Edit, Path
+from dedupstore.testing.oplog.values import PLAIN, Values
 
 _NESTED = (bson.DOCUMENT, bson.ARRAY)
 

@@ -2,9 +2,9 @@
 
 import struct
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogchance import Chance
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.chance import Chance
 
 PLAIN = [
     *(b"name total status items address tags count note history city zip owner flags meta score".split()),

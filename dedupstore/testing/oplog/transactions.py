@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Value
-from dedupstore.testing.oplogddl import Definitions
-from dedupstore.testing.oplogidentity import Key
-from dedupstore.testing.oplogmodel import Change, Written
-from dedupstore.testing.oplogprimary import NO_OPTIME, Operation, Primary, Session
-from dedupstore.testing.oplogwrites import Staged, Writes
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Value
+from dedupstore.testing.oplog.ddl import Definitions
+from dedupstore.testing.oplog.identity import Key
+from dedupstore.testing.oplog.model import Change, Written
+from dedupstore.testing.oplog.primary import NO_OPTIME, Operation, Primary, Session
+from dedupstore.testing.oplog.writes import Staged, Writes
 
 _TRUE = bson.boolean(True)
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
-from dedupstore.testing.oplogchance import Chance
-from dedupstore.testing.oplogfuzzy import Base, Reader, exact
-from dedupstore.testing.oplogidentity import identity
-from dedupstore.testing.oplogmodel import State
-from dedupstore.testing.oplogpatch import patched
-from dedupstore.testing.oplogreference import Reference
-from dedupstore.testing.oplogs import History, HistoryOptions
-from dedupstore.testing.oplogupdates import (
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
+from dedupstore.testing.oplog.chance import Chance
+from dedupstore.testing.oplog.fuzzy import Base, Reader, exact
+from dedupstore.testing.oplog.history import History, HistoryOptions
+from dedupstore.testing.oplog.identity import identity
+from dedupstore.testing.oplog.model import State
+from dedupstore.testing.oplog.patch import patched
+from dedupstore.testing.oplog.reference import Reference
+from dedupstore.testing.oplog.updates import (
     Edit,
     difference,
     difference_entry,

@@ -1,7 +1,7 @@
 """What an update entry does to a document: the rules of a server, one after the other, nothing saved."""
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Element, Value
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Element, Value
 
 
 def patched(document: bytes, o: bytes) -> bytes:

@@ -8,8 +8,8 @@ import struct
 from fractions import Fraction
 from functools import lru_cache
 
-from dedupstore.testing import oplogbson as bson
-from dedupstore.testing.oplogbson import Value
+from dedupstore.testing.oplog import bson
+from dedupstore.testing.oplog.bson import Value
 
 Key = tuple[object, ...]
 """Comparable with every other; equal if and only if MongoDB says equal."""
