@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeAlias
 
 from dedupstore.format.constants import LIST_ENTRY_SIZE
-from dedupstore.ids import HOLE, ChunkId, TreeId
+from dedupstore.ids import HOLE, TreeId
 from dedupstore.sources.base import Known
 from dedupstore.tree.build import ContentBuilder
 
@@ -18,11 +18,11 @@ from dedupstore.tree.build import ContentBuilder
 class Batch:
     """A buffer on its way: pieces are ``(start, end)`` of chunks in it.
 
-    ``hashed`` has the ids that the reading thread knows already, by position; ``labels`` those of the
-    chunks that have any. ``entries`` are the pieces' content entries, once a worker knows their ids.
+    ``labels`` has those of the chunks that have any, by position; ``entries`` are the pieces' content
+    entries, once a worker knows their ids.
     """
 
-    __slots__ = ("buffer", "done", "entries", "hashed", "labels", "pieces", "used", "view")
+    __slots__ = ("buffer", "done", "entries", "labels", "pieces", "used", "view")
 
     def __init__(self, buffer: mmap.mmap) -> None:
         self.buffer = buffer
@@ -30,7 +30,6 @@ class Batch:
         self.used = 0
         self.pieces: list[tuple[int, int]] = []
         self.entries = b""
-        self.hashed: dict[int, ChunkId] = {}
         self.labels: dict[int, bytes] = {}
         self.done = False
 

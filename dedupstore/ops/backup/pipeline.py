@@ -27,9 +27,7 @@ from typing import Protocol
 from dedupstore.chunker.base import Chunker
 from dedupstore.errors import Interrupted, ObjectNotFound, SourceError, UsageError
 from dedupstore.format import chunkids
-from dedupstore.format.chunklist import pack_entries
 from dedupstore.format.codec import Compression, Compressor
-from dedupstore.format.crypto import chunk_id
 from dedupstore.ids import HOLE, ChunkId, short
 from dedupstore.model import Data, Members, Node
 from dedupstore.ops.backup.pace import Pace
@@ -49,8 +47,6 @@ WHOLE_MAX = 1024 * 1024
 RUN_BYTES = 512 * 1024
 RUN_FILES = 256
 """Small files that are read in one call: so many bytes, and so many files, at most."""
-HASH_AHEAD = 2
-"""Buffers that wait for a worker from which on the reading thread hashes small files itself."""
 
 
 class ChunkSink(Protocol):
@@ -130,11 +126,10 @@ class Pipeline:
         nodes = folder.read_run(items, batch.view[start : start + total])
         self._pace.end(len(items))
         batch.used = start + total
-        hashing = self._queue.qsize() > HASH_AHEAD
         done: list[tuple[Node, Parts] | None] = []
         for item, node in zip(items, nodes, strict=True):
             end = start + item.size
-            done.append(None if node is None else (node, self._pieces(batch, start, end, hashing=hashing)))
+            done.append(None if node is None else (node, self._pieces(batch, start, end)))
             start = end
         return done
 
@@ -148,16 +143,14 @@ class Pipeline:
         if size < 0:
             return None
         batch.used = start + size
-        return node, self._pieces(batch, start, start + size, hashing=True)
+        return node, self._pieces(batch, start, start + size)
 
-    def _pieces(self, batch: Batch, start: int, end: int, *, hashing: bool) -> Parts:
-        """Note where the chunks of a whole file lie in a batch; ``hashing``: compute small ones' ids here."""
+    def _pieces(self, batch: Batch, start: int, end: int) -> Parts:
+        """Note where the chunks of a whole file lie in a batch."""
         if start == end:
             return []
         first = len(batch.pieces)
         if end - start <= self._small_file:
-            if hashing:
-                batch.hashed[first] = chunk_id(self._id_key, batch.view[start:end])
             batch.pieces.append((start, end))
         else:
             self._cut(batch, start, end, final=True)
@@ -362,19 +355,10 @@ class Pipeline:
         self._pool.give(batch.buffer)
 
     def _process(self, batch: Batch, compressor: Compressor) -> None:
-        view, key, hashed = batch.view, self._id_key, batch.hashed
-        if hashed:
-            ids = [
-                hashed.get(number) or chunk_id(key, view[start:end])
-                for number, (start, end) in enumerate(batch.pieces)
-            ]
-            batch.entries = pack_entries(zip(ids, [end - start for start, end in batch.pieces], strict=True))
-        else:
-            batch.entries = chunkids.entries(key, view, batch.pieces)
-            ids = Members(batch.entries).ids
+        batch.entries = chunkids.entries(self._id_key, batch.view, batch.pieces)
         group: list[int] = []
         size = 0
-        for number, mine in enumerate(self._sink.claim(ids)):
+        for number, mine in enumerate(self._sink.claim(Members(batch.entries).ids)):
             if not mine:
                 continue
             start, end = batch.pieces[number]

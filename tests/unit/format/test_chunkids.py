@@ -100,3 +100,25 @@ assert entries(bytes(32), bytes(200), pieces) == entries_plain(bytes(32), bytes(
 def test_code_that_is_missing_or_wrong_is_not_used(instead: str) -> None:
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", instead], check=True, cwd=root)
+
+
+GOES_WRONG_LATER = """
+from dedupstore.errors import IntegrityError
+from dedupstore.format import chunkids
+native = chunkids._native
+if native is not None:
+    pieces = [(n * 90, n * 90 + 90) for n in range(100)]
+    wrong = bytearray(native(bytes(32), bytes(9000), pieces))
+    for at in range(4, len(wrong), 36):  # every id, but not the bytes that choose
+        wrong[at] ^= 1
+    chunkids._native = lambda key, data, pieces: bytes(wrong)
+    try:
+        chunkids.entries(bytes(32), bytes(9000), pieces)
+    except IntegrityError:
+        raise SystemExit(0)
+    raise SystemExit("it was believed")
+"""
+
+
+def test_an_answer_that_is_wrong_later_ends_the_run() -> None:
+    subprocess.run([sys.executable, "-c", GOES_WRONG_LATER], check=True, cwd=Path(__file__).parents[3])
