@@ -45,7 +45,7 @@ def entries(key: bytes, data: Data, pieces: list[tuple[int, int]]) -> bytes:
     at = asked * c.LIST_ENTRY_SIZE
     if found[at : at + c.LIST_ENTRY_SIZE] != entries_plain(key, data, pieces[asked : asked + 1]):
         raise IntegrityError(
-            "two ways to compute the id of a chunk disagree on this machine: check its memory, and report this"
+            "two ways to compute the id of a chunk disagree here: check the memory of this machine"
         )
     return found
 
