@@ -3,11 +3,11 @@
 Owns every change a restore makes to a file system. It decides nothing: what is to be made, kept or
 removed is said by the caller, who names a `Place` and a plain name.
 
-A name never shows a partial file: content goes to ``.dstore-XXXXXXXX.tmp`` in the same folder, readable
-by its owner only, and is renamed when it is whole. (Measured on ext4: the rename is 5 of some 50 µs a
-file, an unnamed ``O_TMPFILE`` with ``linkat`` costs the same and can not replace; a folder built under
-another name would lose all of its progress with an interruption.) What a killed run leaves behind is
-such names, which the next one removes.
+A name never shows a partial file: content goes to ``.dstore-XXXXXXXX.tmp`` in the same folder, where nobody
+reads it who may not read it in the end, and is renamed when it is whole. (Measured on ext4: the rename is
+5 of some 50 µs a file, an unnamed ``O_TMPFILE`` with ``linkat`` costs the same and can not replace; a folder
+built under another name would lose all of its progress with an interruption.) What a killed run leaves
+behind is such names, which the next one removes.
 
 Threads: any; a `Draft` may be written by several at once. Durability: nothing is forced to the disk;
 after a power cut, run again. Errors are bare ``OSError`` until the caller says which path they
