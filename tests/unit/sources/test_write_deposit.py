@@ -1,8 +1,10 @@
 """`deposit` and `dress`: the definition, and the copy in C that is held to it."""
 
+import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -192,3 +194,44 @@ def as_somebody(work: Callable[[], list[int]]) -> list[int]:
         text = answers.read()
     os.waitpid(child, 0)
     return [int(number) for number in text.strip("[]").split(",")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "xattrs", "most"),
+    [
+        (0o644, ME, (), 0o644),
+        (0o640, ME, (), 0o600),  # the folder may give it another group until it has its own
+        (0o4755, ME, (), 0o755),
+        (0o644, ME, ((b"user.k", b"v"),), 0o600),
+        (0o644 | STRIP_ACL, ME, (), 0o600),
+        pytest.param(0o604, (1234, 1234), (), 0o600, marks=NEEDS_ROOT),
+    ],
+)
+def test_nobody_reads_a_file_under_way_who_may_not_in_the_end(
+    kernel, folder: int, mode: int, owner: tuple[int, int], xattrs: tuple[tuple[bytes, bytes], ...], most: int
+) -> None:
+    data = bytes(48 << 20)
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(TEMP, dir_fd=folder)
+                if status.st_size < len(data):
+                    seen.add(stat.S_IMODE(status.st_mode))
+
+    old = os.umask(0)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(20):  # until it was caught in the act
+            assert list(kernel[0](data, TEMP, [(folder, b"f", 0, len(data), mode, *owner, 0, xattrs)])) == [0]
+            if seen:
+                break
+    finally:
+        over.set()
+        watcher.join()
+        os.umask(old)
+    assert seen
+    assert all(not found & ~most for found in seen), [oct(found) for found in seen]
